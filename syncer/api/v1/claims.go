@@ -1,0 +1,92 @@
+package registryv1
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// Ruling is the outcome when several objects claim one host.
+type Ruling struct {
+	// Winners are the claims that are answered, joined, in order of precedence. All are of one
+	// namespace and one origin. There is exactly one unless the origin is ServiceEntry.
+	Winners []*Service
+	// Losers are the other claims, in order of precedence.
+	Losers []*Service
+	// Reason says in a few words why the winners won. Empty when nobody else claims the host.
+	Reason string
+}
+
+// Reasons that a Ruling gives, strongest first.
+const (
+	ReasonOwnNamespace = "the watcher's own namespace wins"
+	ReasonOrigin       = "a Kubernetes Service wins over a ServiceEntry"
+	ReasonOldest       = "the oldest wins"
+	ReasonName         = "of the same age, the first by namespace and name wins"
+)
+
+// ResolveClaims rules on claims of one host, all of them visible to a watcher in namespace. The
+// watcher's own namespace wins; then a Kubernetes Service over anything else; then the oldest; ties
+// go by namespace, then name, then cluster. ServiceEntries of the winning namespace are joined.
+//
+// This is Istio's choice of a service for a host, made deterministic: it depends on nothing but the
+// claims. The order of claims does not matter, and claims itself is not modified.
+func ResolveClaims(claims []*Service, namespace string) Ruling {
+	if len(claims) < 2 {
+		return Ruling{Winners: claims}
+	}
+	ranked := slices.Clone(claims)
+	slices.SortFunc(ranked, func(a, b *Service) int {
+		order, _ := precedence(a, b, namespace)
+		return order
+	})
+	first := ranked[0]
+	var ruling Ruling
+	for _, claim := range ranked {
+		if claim == first || joins(first, claim) {
+			ruling.Winners = append(ruling.Winners, claim)
+		} else {
+			ruling.Losers = append(ruling.Losers, claim)
+		}
+	}
+	if len(ruling.Losers) > 0 {
+		_, ruling.Reason = precedence(first, ruling.Losers[0], namespace)
+	}
+	return ruling
+}
+
+func joins(winner, claim *Service) bool {
+	return winner.GetOrigin() == Origin_ORIGIN_SERVICE_ENTRY &&
+		claim.GetOrigin() == Origin_ORIGIN_SERVICE_ENTRY &&
+		claim.GetNamespace() == winner.GetNamespace()
+}
+
+// precedence compares two claims, the stronger first, and says which rule decided.
+func precedence(a, b *Service, namespace string) (int, string) {
+	if order := firstTrue(a.GetNamespace() == namespace, b.GetNamespace() == namespace); order != 0 {
+		return order, ReasonOwnNamespace
+	}
+	kubernetes := Origin_ORIGIN_KUBERNETES
+	if order := firstTrue(a.GetOrigin() == kubernetes, b.GetOrigin() == kubernetes); order != 0 {
+		return order, ReasonOrigin
+	}
+	if order := cmp.Compare(a.GetCreatedAt(), b.GetCreatedAt()); order != 0 {
+		return order, ReasonOldest
+	}
+	return cmp.Or(
+		strings.Compare(a.GetNamespace(), b.GetNamespace()),
+		strings.Compare(a.GetName(), b.GetName()),
+		strings.Compare(a.GetCluster(), b.GetCluster()),
+	), ReasonName
+}
+
+func firstTrue(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	default:
+		return 1
+	}
+}
