@@ -1,0 +1,187 @@
+package mirror
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
+)
+
+// manyServices are Services with a cluster IP each, twenty to a namespace.
+func manyServices(count int) []*registryv1.Resource {
+	resources := make([]*registryv1.Resource, count)
+	for i := range count {
+		resources[i] = numberedService(i, 0)
+	}
+	return resources
+}
+
+// numberedService is the i-th of manyServices; another version has another address.
+func numberedService(i int, version byte) *registryv1.Resource {
+	namespace, name := fmt.Sprintf("team-%d", i/20), fmt.Sprintf("reviews-%d", i)
+	ip := netip.AddrFrom4([4]byte{10 + version, byte(i >> 16), byte(i >> 8), byte(i)})
+	return kubernetesService(namespace, name, ip.String())
+}
+
+func numberedName(i int) string { return fmt.Sprintf("reviews-%d.team-%d.svc.cluster.local", i, i/20) }
+
+var sizes = map[string]int{"1k": 1_000, "10k": 10_000, "100k": 100_000}
+
+func BenchmarkMirrorApply(b *testing.B) {
+	for _, size := range []string{"1k", "10k", "100k"} {
+		b.Run(size, func(b *testing.B) {
+			count := sizes[size]
+			m := loaded(b, manyServices(count)...)
+			deltas := make([]*registryv1.Resource, 0, 2000)
+			for version := range byte(2) {
+				for i := range 1000 {
+					deltas = append(deltas, numberedService(i*count/1000, 1-version))
+				}
+			}
+			b.ReportAllocs()
+			revision := m.State().revision
+			i := 0
+			for b.Loop() {
+				err := m.Apply(Change{
+					Generation: testGeneration, View: testView, ClusterDomain: testDomain,
+					From: revision, To: revision + 1, Upserts: deltas[i%len(deltas) : i%len(deltas)+1],
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+				revision++
+				i++
+			}
+		})
+	}
+}
+
+func BenchmarkMirrorApplySlice(b *testing.B) {
+	for _, endpoints := range []int{10, 100, 1000, 5000} {
+		b.Run(fmt.Sprintf("%d endpoints", endpoints), func(b *testing.B) {
+			const perSlice = 100
+			resources := []*registryv1.Resource{headlessService("prod", "db")}
+			for i := 0; i < endpoints; i += perSlice {
+				resources = append(resources, numberedSlice(i/perSlice, min(perSlice, endpoints), 0))
+			}
+			m := loaded(b, resources...)
+			deltas := []*registryv1.Resource{numberedSlice(0, min(perSlice, endpoints), 1), numberedSlice(0, min(perSlice, endpoints), 0)}
+			b.ReportAllocs()
+			revision := m.State().revision
+			i := 0
+			for b.Loop() {
+				err := m.Apply(Change{
+					Generation: testGeneration, View: testView, ClusterDomain: testDomain,
+					From: revision, To: revision + 1, Upserts: deltas[i%2 : i%2+1],
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+				revision++
+				i++
+			}
+		})
+	}
+}
+
+// numberedSlice is a slice of the Service prod/db; another version differs in one endpoint.
+func numberedSlice(slice, size int, version byte) *registryv1.Resource {
+	endpoints := make([]*registryv1.Endpoint, size)
+	for i := range endpoints {
+		endpoints[i] = ready("", netip.AddrFrom4([4]byte{10, byte(slice), byte(i), 1}).String())
+	}
+	endpoints[0] = ready("", netip.AddrFrom4([4]byte{10, byte(slice), 0, 1 + version}).String())
+	return endpointSlice("prod", fmt.Sprintf("db-%d", slice), "db", endpoints...)
+}
+
+func BenchmarkStateHost(b *testing.B) {
+	resources := append(manyServices(100_000),
+		serviceEntry("prod", "wild", "*.wild.example.com", "192.0.2.1"),
+		headlessService("prod", "db"),
+		endpointSlice("prod", "db-1", "db", ready("db-0", "10.1.0.1"), ready("db-1", "10.1.0.2")))
+	m := loaded(b, resources...)
+	names := make([]string, 1<<12)
+	for i := range names {
+		names[i] = numberedName(i * 24)
+	}
+	lookup := func(find func(*State, int) *Host, want bool) func(*testing.B) {
+		return func(b *testing.B) {
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				if found := find(m.State(), i) != nil; found != want {
+					b.Fatalf("Found: got %t, want %t", found, want)
+				}
+				i++
+			}
+		}
+	}
+	b.Run("hit", lookup(func(s *State, i int) *Host { return s.Host(names[i%len(names)]) }, true))
+	b.Run("hit same", lookup(func(s *State, _ int) *Host { return s.Host(names[0]) }, true))
+	b.Run("miss", lookup(func(s *State, _ int) *Host { return s.Host("nobody.team-1.svc.cluster.local") }, false))
+	b.Run("wildcard", lookup(func(s *State, _ int) *Host { return s.Wildcard("a.b.wild.example.com") }, true))
+	b.Run("endpoint", lookup(func(s *State, _ int) *Host { return s.Host("db-1.db.prod.svc.cluster.local") }, true))
+}
+
+func BenchmarkSnapshotSave(b *testing.B) {
+	m := loaded(b, manyServices(100_000)...)
+	path := filepath.Join(b.TempDir(), "registry.snapshot")
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := m.Save(path); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkSnapshotLoad(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "registry.snapshot")
+	if err := loaded(b, manyServices(100_000)...).Save(path); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := New(Options{}).Load(path); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkHeapPerService(b *testing.B) {
+	const count = 100_000
+	path := filepath.Join(b.TempDir(), "registry.snapshot")
+	if err := loaded(b, manyServices(count)...).Save(path); err != nil {
+		b.Fatal(err)
+	}
+	sources := map[string]func(*testing.B) *Mirror{
+		"replace": func(b *testing.B) *Mirror { return loaded(b, manyServices(count)...) },
+		"snapshot": func(b *testing.B) *Mirror {
+			m := New(Options{TTL: 30, EndpointTTL: 5})
+			if err := m.Load(path); err != nil {
+				b.Fatal(err)
+			}
+			return m
+		},
+	}
+	for name, fill := range sources {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				before := heap()
+				m := fill(b)
+				b.ReportMetric(float64(heap()-before)/count, "bytes/service")
+				runtime.KeepAlive(m)
+			}
+		})
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}

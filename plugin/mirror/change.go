@@ -1,0 +1,102 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+
+	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
+)
+
+// Change takes a mirror from one revision of its view to another.
+type Change struct {
+	// Generation, View and ClusterDomain are as the syncer's Welcome says. Only a Replace may change
+	// them.
+	Generation, View, ClusterDomain string
+	// From is the revision that the mirror must be at; it is not looked at with Replace. To is the
+	// revision that it is at afterwards.
+	From, To uint64
+	// Replace empties the mirror first: Upserts are the whole view.
+	Replace bool
+	// Upserts are new or changed resources. The mirror keeps their bodies: do not modify them after.
+	Upserts []*registryv1.Resource
+	// Removals are the keys of resources that are gone. An unknown one is an error: it means that the
+	// two ends differ.
+	Removals []string
+}
+
+// ErrPosition says that a change does not follow on from where the mirror is. The two ends differ: take
+// a Replace.
+var ErrPosition = errors.New("the change does not follow on from the mirror's position")
+
+// Apply applies a change as a whole. The new State is visible when Apply returns; until then the old one
+// is, also during a Replace. On an error nothing has changed; it wraps ErrPosition or names the resource
+// that is at fault.
+func (m *Mirror) Apply(c Change) error {
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	next, err := m.State().apply(c, m)
+	if err != nil {
+		return fmt.Errorf("apply change to revision %d: %w", c.To, err)
+	}
+	m.publish(next)
+	return nil
+}
+
+func (s *State) apply(c Change, m *Mirror) (*State, error) {
+	if err := s.follows(c); err != nil {
+		return nil, err
+	}
+	base := s
+	if c.Replace {
+		base = emptyState(s.namespace, s.ttls)
+		base.clusterDomain, base.view = c.ClusterDomain, c.View
+	}
+	edit := begin(base)
+	if err := edit.change(c.Upserts, c.Removals); err != nil {
+		return nil, err
+	}
+	next, err := edit.finish()
+	if err != nil {
+		return nil, err
+	}
+	next.loaded = true
+	next.generation, next.revision = c.Generation, c.To
+	next.serial = s.serial
+	if !s.sameZone(next) {
+		next.serial = nextSerial(s.serial, m.now())
+	}
+	return next, nil
+}
+
+// follows reports why a change cannot be applied to the State, whatever it holds.
+func (s *State) follows(c Change) error {
+	switch {
+	case c.Generation == "":
+		return errors.New("the change names no generation")
+	case c.Replace:
+		if err := checkName(c.ClusterDomain); err != nil {
+			return fmt.Errorf("cluster domain %s: %w", quote(c.ClusterDomain), err)
+		}
+		return nil
+	case !s.loaded:
+		return fmt.Errorf("%w: it is from revision %d, and the mirror holds nothing", ErrPosition, c.From)
+	case c.Generation != s.generation:
+		return fmt.Errorf("%w: it is of generation %s, and the mirror is at %s", ErrPosition, quote(c.Generation), quote(s.generation))
+	case c.View != s.view:
+		return fmt.Errorf("%w: it is of the view of %s, and the mirror is of %s", ErrPosition, quote(c.View), quote(s.view))
+	case c.ClusterDomain != s.clusterDomain:
+		return fmt.Errorf("%w: its cluster domain is %s, and the mirror's is %s", ErrPosition, quote(c.ClusterDomain), quote(s.clusterDomain))
+	case c.From != s.revision:
+		return fmt.Errorf("%w: it is from revision %d, and the mirror is at %d", ErrPosition, c.From, s.revision)
+	case c.To < c.From:
+		return fmt.Errorf("%w: it goes back from revision %d to %d", ErrPosition, c.From, c.To)
+	}
+	return nil
+}
+
+// sameZone reports whether both States answer the same, so that a zone made of them need not be
+// transferred again.
+func (s *State) sameZone(other *State) bool {
+	return s.loaded && s.digest == other.digest && s.Resources() == other.Resources() &&
+		s.clusterDomain == other.clusterDomain && s.view == other.view
+}
