@@ -1,0 +1,165 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+
+	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
+)
+
+// ending is how a stream to one address ended.
+type ending struct {
+	failure *failure
+	// welcomed: there was a stream at all. synced: a heartbeat proved the mirror in step.
+	welcomed, synced bool
+	// lived is from Welcome to the end.
+	lived time.Duration
+}
+
+// repair reports whether a full copy is what helps.
+func (e ending) repair() bool {
+	return e.failure.cause == CauseRefused || e.failure.cause == CauseMismatch
+}
+
+// follow keeps the mirror in step through one stream, for as long as that lasts.
+func (c *Client) follow(ctx context.Context, address string) ending {
+	s := newSession(c.mirror, c.observer, !c.untrusted, c.limits.staged)
+	var welcomed time.Time
+	failed := c.converse(ctx, address, s, func() {
+		if welcomed.IsZero() {
+			welcomed = time.Now()
+			c.enter(address, welcomed, s.welcome.GetMode())
+		}
+		if s.synced {
+			c.inStep(address, s)
+		}
+	})
+	c.untrusted = !s.trusted
+	end := ending{failure: failed, welcomed: !welcomed.IsZero(), synced: s.synced}
+	if end.welcomed {
+		end.lived = time.Since(welcomed)
+	}
+	c.leave(address, end)
+	return end
+}
+
+// converse opens a stream and takes what comes until it ends. It calls progress after every message that
+// was good.
+func (c *Client) converse(ctx context.Context, address string, s *session, progress func()) (failed *failure) {
+	conn, err := c.connect(address)
+	if err != nil {
+		return &failure{cause: CauseCredentials, err: err}
+	}
+	defer func() {
+		// The stream is over: what closing says adds nothing to why.
+		if err := conn.close(); err != nil {
+			c.log.Debug("close connection", "address", address, "error", err)
+		}
+	}()
+	ctx, cancel := context.WithCancelCause(ctx)
+	guard := newWatchdog(cancel)
+	defer guard.disarm()
+	var sender sync.WaitGroup
+	defer sender.Wait()
+	defer cancel(nil)
+
+	guard.arm(c.limits.connect, &failure{cause: CauseTimeout, err: fmt.Errorf("no connection within %s", c.limits.connect)})
+	stream, err := registryv1.NewRegistryClient(conn).Watch(ctx)
+	if err != nil {
+		return classify(ctx, err, nil)
+	}
+	guard.arm(c.limits.welcome, &failure{cause: CauseTimeout, err: fmt.Errorf("no Welcome within %s", c.limits.welcome)})
+	// A syncer that has already ended the stream says why to Recv.
+	if err := stream.Send(request(s.hello(c.config))); err != nil && !errors.Is(err, io.EOF) {
+		return classify(ctx, err, nil)
+	}
+	acks := newAcknowledger(c.limits.ack, func(revision uint64) error {
+		return stream.Send(&registryv1.WatchRequest{Request: &registryv1.WatchRequest_Ack{Ack: &registryv1.Ack{Revision: revision}}})
+	})
+	sender.Go(func() { acks.run(ctx) })
+
+	for {
+		message, err := stream.Recv()
+		// What applying takes is not the syncer's silence.
+		guard.disarm()
+		if err != nil {
+			var trailer metadata.MD
+			if ctx.Err() == nil {
+				trailer = stream.Trailer()
+			}
+			return classify(ctx, err, trailer)
+		}
+		acknowledge, err := s.receive(message)
+		if err != nil {
+			return classify(ctx, err, nil)
+		}
+		if acknowledge {
+			acks.acknowledge(c.mirror.State().Position().GetRevision())
+		}
+		progress()
+		patience := c.limits.silence(time.Duration(s.welcome.GetHeartbeatIntervalMillis()) * time.Millisecond)
+		guard.arm(patience, &failure{cause: CauseSilent, err: fmt.Errorf("no message for %s", patience)})
+	}
+}
+
+func request(hello *registryv1.Hello) *registryv1.WatchRequest {
+	return &registryv1.WatchRequest{Request: &registryv1.WatchRequest_Hello{Hello: hello}}
+}
+
+// enter notes a Welcome.
+func (c *Client) enter(address string, now time.Time, mode registryv1.Mode) {
+	c.observer.Connected(address)
+	if mode == registryv1.Mode_MODE_RESUME {
+		c.observer.Resumed()
+	}
+	c.status.change(func(s *Status) { s.Address, s.Since = address, now })
+}
+
+// inStep notes that the mirror equals the syncer's view. Only the first time on a stream is news.
+func (c *Client) inStep(address string, session *session) {
+	if c.status.read().Synced {
+		return
+	}
+	c.addresses.prefer(address)
+	c.status.change(func(s *Status) { s.Synced = true })
+	if c.lossLogged {
+		c.lossLogged = false
+		state := c.mirror.State()
+		c.log.Info("in step with syncer", "address", address, "mode", session.welcome.GetMode().String(),
+			"view", state.Position().GetView(), "revision", state.Position().GetRevision(), "resources", state.Resources())
+	}
+}
+
+// leave notes how a stream ended, or that there was none.
+func (c *Client) leave(address string, end ending) {
+	now := time.Now()
+	c.status.change(func(s *Status) {
+		if s.Address != "" {
+			s.Address, s.Since, s.Synced = "", now, false
+		}
+		if end.failure.cause != CauseStopped {
+			s.LastError, s.LastErrorAt = fmt.Sprintf("%s: %s", address, end.failure.err), now
+		}
+	})
+	if end.welcomed {
+		c.observer.Disconnected(address, end.failure.cause)
+	} else {
+		c.observer.ConnectFailed(address, end.failure.cause)
+	}
+	switch {
+	case end.failure.cause == CauseStopped:
+	case end.synced:
+		if end.lived >= c.limits.report {
+			c.faults.forget(address)
+		}
+		c.lossLogged = c.faults.report("lost syncer", address, end.failure) || c.lossLogged
+	default:
+		c.lossLogged = c.faults.report("cannot follow syncer", address, end.failure) || c.lossLogged
+	}
+}
