@@ -1,0 +1,160 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
+	"github.com/meshvm/meshvm/syncer/registry"
+)
+
+// fullReuse is how long an encoded whole view is given to others. What has changed since follows as a
+// delta, so that a thousand VMs that come back at once cost one encoding, also while things change.
+const fullReuse = 10 * time.Second
+
+// welcome chooses how the VM is brought up to date, says so and, unless the log has the rest, sends
+// the whole view. A VM that has to wait for its turn waits before it is welcomed: from then on it takes
+// silence for a fault.
+func (st *stream) welcome(ctx context.Context, position *registryv1.Position) error {
+	mode := st.chooseMode(position)
+	if mode == registryv1.Mode_MODE_RESUME {
+		return st.sayWelcome(mode)
+	}
+	release, err := st.server.admit(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := st.sayWelcome(mode); err != nil {
+		return err
+	}
+	return st.replace(ctx)
+}
+
+func (st *stream) sayWelcome(mode registryv1.Mode) error {
+	st.server.metrics.syncs.WithLabelValues(st.mode).Inc()
+	st.welcomed.Store(true)
+	return st.send(&registryv1.WatchResponse{Response: &registryv1.WatchResponse_Welcome{Welcome: &registryv1.Welcome{
+		Mode:                    mode,
+		Generation:              st.server.registry.Generation(),
+		View:                    st.who.namespace,
+		ClusterDomain:           st.server.opts.ClusterDomain,
+		HeartbeatIntervalMillis: uint32(st.server.opts.HeartbeatInterval.Milliseconds()),
+	}}})
+}
+
+// chooseMode decides by what the VM holds: RESUME when the log takes it from there, else FULL. COMPARE
+// belongs in between, for a position that is of use but not in the log.
+func (st *stream) chooseMode(position *registryv1.Position) registryv1.Mode {
+	if st.canResume(position) {
+		st.cursor = position.GetRevision()
+		st.sent.Store(st.cursor)
+		st.acked.Store(st.cursor)
+		st.setMode(modeResume)
+		return registryv1.Mode_MODE_RESUME
+	}
+	st.setMode(modeFull)
+	return registryv1.Mode_MODE_FULL
+}
+
+func (st *stream) canResume(position *registryv1.Position) bool {
+	r := st.server.registry
+	if position == nil || position.GetGeneration() != r.Generation() || position.GetView() != st.who.namespace {
+		return false
+	}
+	_, err := r.Changes(st.who.namespace, position.GetRevision(), st.view.current().proof.Revision)
+	return err == nil
+}
+
+// catchUp sends what lies between the cursor and a revision. A stream that has fallen off the log is
+// sent the whole view again.
+func (st *stream) catchUp(ctx context.Context, to uint64) error {
+	if st.cursor >= to {
+		return nil
+	}
+	key := rangeKey{view: st.who.namespace, from: st.cursor, to: to}
+	d, err := st.server.deltas.get(ctx, key, 0, func() (*delta, error) {
+		changes, err := st.server.registry.Changes(key.view, key.from, key.to)
+		if err != nil {
+			return nil, err
+		}
+		return encodeChanges(changes, st.server.opts.FrameBytes), nil
+	})
+	switch {
+	case errors.Is(err, registry.ErrCompacted):
+		st.server.metrics.compacted.Inc()
+		release, err := st.server.admit(ctx)
+		if err != nil {
+			return err
+		}
+		defer release()
+		return st.replace(ctx)
+	case err != nil:
+		return err
+	}
+	if !d.empty {
+		if err := st.sendDelta(d, st.sent.Load()); err != nil {
+			return err
+		}
+	}
+	st.cursor = to
+	return nil
+}
+
+// replace sends the whole view to a stream that has been admitted.
+func (st *stream) replace(ctx context.Context) error {
+	for ctx.Err() == nil {
+		key := rangeKey{view: st.who.namespace, replace: true}
+		d, err := st.server.deltas.get(ctx, key, fullReuse, func() (*delta, error) {
+			return encodeContent(st.server.registry.Content(key.view), st.server.opts.FrameBytes), nil
+		})
+		if err != nil {
+			return err
+		}
+		// The head must not be behind what was encoded, or no proof would fit.
+		st.view.advance()
+		head := st.view.current()
+		if _, err := st.server.registry.Changes(key.view, d.to, head.proof.Revision); err != nil {
+			// Encoded before more happened than the log holds.
+			st.server.deltas.forget(key, d)
+			continue
+		}
+		st.cursor = d.to
+		return st.sendDelta(d, 0)
+	}
+	return context.Cause(ctx)
+}
+
+// admit waits until the stream may be sent a whole view. What it returns gives the place to the next
+// one; a stream that takes long loses it earlier.
+func (s *Server) admit(ctx context.Context) (release func(), err error) {
+	select {
+	case s.fullSyncs <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	give := sync.OnceFunc(func() { <-s.fullSyncs })
+	patience := time.AfterFunc(s.opts.FullSyncPatience, give)
+	return func() {
+		patience.Stop()
+		give()
+	}, nil
+}
+
+// sendDelta sends all frames of a delta to a mirror that is at the revision from.
+func (st *stream) sendDelta(d *delta, from uint64) error {
+	for i, f := range d.frames {
+		if i == len(d.frames)-1 {
+			st.sent.Store(d.to) // before the frame goes, as the Ack may be back before send returns
+		}
+		m := f.message(from)
+		if err := st.send(m); err != nil {
+			return err
+		}
+		st.server.metrics.frames.Inc()
+		st.server.metrics.bytes.Add(float64(m.buffers.Len()))
+	}
+	return nil
+}

@@ -1,0 +1,13 @@
+// Package server is the syncer's front: the gRPC service that VMs watch, and HTTP for people and
+// monitoring.
+//
+// How a change reaches the VMs:
+//
+//	registry -> publisher -> view -> stream, one for each VM
+//
+// The publisher waits a short window after a change, so that a burst is one step, and then moves the
+// head of every view that is watched. A stream holds a cursor into the registry's log and nothing
+// else. When its view's head moves, it asks for what lies between; all streams that had caught up ask
+// for the same, so it is encoded once and the same bytes go to all of them. A stream that is slow asks
+// for a longer range later. No stream has a queue, and none waits for another.
+package server

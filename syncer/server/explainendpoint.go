@@ -1,0 +1,137 @@
+package server
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
+	"github.com/meshvm/meshvm/syncer/server/explain"
+)
+
+// endpointName answers a name that is an endpoint of a headless Service, and reports whether it is one.
+func (e *explanation) endpointName() (bool, error) {
+	_, host, below := strings.Cut(e.Name, ".")
+	if !below || !e.inZone() {
+		return false, nil
+	}
+	c, err := e.candidate(host)
+	if c == nil || err != nil || len(c.winners) == 0 || !c.winners[0].GetHeadless() {
+		return false, err
+	}
+	if err := e.listEndpoints(c.winners[0], host); err != nil {
+		return false, err
+	}
+	var listed int
+	var ready []netip.Addr
+	for _, endpoint := range e.Endpoints {
+		named := addressesNamed(endpoint, e.Name)
+		listed += len(named)
+		if endpoint.Ready {
+			ready = append(ready, parsed(named)...)
+		}
+	}
+	switch {
+	case len(ready) > 0:
+	case listed > 0:
+		e.hint = fmt.Sprintf("it is an endpoint of Service %s/%s, but not ready", c.winners[0].GetNamespace(), c.winners[0].GetName())
+		return false, nil
+	default:
+		e.Endpoints = nil
+		return false, nil
+	}
+	c.Chosen = true
+	e.Candidates = append(e.Candidates, c.Candidate)
+	e.choose(c)
+	e.AddressKind = addressKinds[registryv1.AddressKind_ADDRESS_KIND_ENDPOINT]
+	e.Reason = fmt.Sprintf("it is an endpoint of %s", e.Objects[0])
+	e.addresses(ready)
+	return true, nil
+}
+
+// addressesNamed are the addresses that an endpoint's name stands for: all of them for a hostname, one
+// for a name made of it.
+func addressesNamed(endpoint explain.Endpoint, name string) []string {
+	i := slices.Index(endpoint.Names, name)
+	switch {
+	case i < 0:
+		return nil
+	case len(endpoint.Names) == len(endpoint.Addresses) && len(endpoint.Names) > 1:
+		return endpoint.Addresses[i : i+1]
+	default:
+		return endpoint.Addresses
+	}
+}
+
+// listEndpoints lists the endpoints of a headless Service in slices that the namespace sees.
+func (e *explanation) listEndpoints(service *registryv1.Service, host string) error {
+	for _, entry := range e.server.registry.Slices(service.GetCluster(), service.GetNamespace(), service.GetName()) {
+		if !entry.Visibility.In(e.Namespace) {
+			continue
+		}
+		body, err := decode(entry)
+		if err != nil {
+			return err
+		}
+		for _, endpoint := range body.GetEndpointSlice().GetEndpoints() {
+			e.Endpoints = append(e.Endpoints, endpointOf(endpoint, objectOf(entry.Object), host))
+		}
+	}
+	return nil
+}
+
+func endpointOf(endpoint *registryv1.Endpoint, slice explain.Object, host string) explain.Endpoint {
+	explained := explain.Endpoint{
+		Slice:       slice,
+		Ready:       endpoint.GetReady(),
+		Serving:     endpoint.GetServing(),
+		Terminating: endpoint.GetTerminating(),
+		Zone:        endpoint.GetZone(),
+		Node:        endpoint.GetNode(),
+	}
+	for _, encoded := range endpoint.GetAddresses() {
+		address := addressOf(encoded)
+		explained.Addresses = append(explained.Addresses, address.String())
+		if endpoint.GetHostname() == "" {
+			explained.Names = append(explained.Names, dashed(address)+"."+host)
+		}
+	}
+	if endpoint.GetHostname() != "" {
+		explained.Names = []string{endpoint.GetHostname() + "." + host}
+	}
+	return explained
+}
+
+// dashed is the label of an endpoint without a hostname, as CoreDNS makes it: dots and colons become
+// dashes, and a dash at the end gets a zero.
+func dashed(address netip.Addr) string {
+	label := strings.NewReplacer(".", "-", ":", "-").Replace(address.String())
+	if strings.HasSuffix(label, "-") {
+		label += "0"
+	}
+	return label
+}
+
+// readyEndpoints are the addresses of the endpoints that are answered, in order, each once.
+func (e *explanation) readyEndpoints() []netip.Addr {
+	var addresses []netip.Addr
+	for _, endpoint := range e.Endpoints {
+		if endpoint.Ready {
+			addresses = append(addresses, parsed(endpoint.Addresses)...)
+		}
+	}
+	slices.SortFunc(addresses, netip.Addr.Compare)
+	return slices.Compact(addresses)
+}
+
+// parsed are those of the texts that are addresses.
+func parsed(texts []string) []netip.Addr {
+	addresses := make([]netip.Addr, 0, len(texts))
+	for _, text := range texts {
+		if address, err := netip.ParseAddr(text); err == nil {
+			addresses = append(addresses, address)
+		}
+	}
+	return addresses
+}

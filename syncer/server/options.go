@@ -1,0 +1,86 @@
+package server
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Options of a Server. Registry aside they have defaults that are right in production.
+type Options struct {
+	// ClusterDomain is the DNS zone of the cluster's Services, lower case, without the trailing dot.
+	// Empty: cluster.local.
+	ClusterDomain string
+	// Version of the syncer, for metrics and people.
+	Version string
+	// TLS is the server's side of mutual TLS. Nil: plaintext, which Serve refuses off loopback.
+	TLS *TLSFiles
+	// Metrics is where the server registers its metrics, and what /metrics shows. Nil: one of its own.
+	Metrics *prometheus.Registry
+	// Log receives structured logs. Nil: none.
+	Log *slog.Logger
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+
+	// CoalesceWindow is how long changes are gathered before they are sent. Zero: 20 ms.
+	CoalesceWindow time.Duration
+	// HeartbeatInterval is the time between two heartbeats of a stream. Zero: 5 s.
+	HeartbeatInterval time.Duration
+	// HelloTimeout is how long a stream may take for its Hello. Zero: 10 s.
+	HelloTimeout time.Duration
+	// SendTimeout is how long a VM may take to make room for one frame. Zero: 30 s.
+	SendTimeout time.Duration
+	// ShutdownTimeout is how long Serve waits for connections to end by themselves. Zero: 5 s.
+	ShutdownTimeout time.Duration
+	// MaxConnectionAge is when a connection is asked to come again, so that replicas stay balanced. gRPC
+	// spreads it by a tenth. Zero: 1 h.
+	MaxConnectionAge time.Duration
+
+	// FullSyncs is how many streams may be sent a whole view at once. Zero: 16.
+	FullSyncs int
+	// FullSyncPatience is how long one of them counts as such: a slow VM does not hold up others for
+	// longer. Zero: 5 s.
+	FullSyncPatience time.Duration
+	// FrameBytes bounds a frame, unless a single resource is larger. Zero: 256 KiB, which SendTimeout
+	// turns into the slowest link that is served: 9 kB/s.
+	FrameBytes int
+	// CacheBytes bounds the encoded deltas that are kept for other streams. Zero: 64 MiB.
+	CacheBytes int
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (o *Options) complete() error {
+	orDefault(&o.ClusterDomain, "cluster.local")
+	orDefault(&o.Version, "unknown")
+	orDefault(&o.CoalesceWindow, 20*time.Millisecond)
+	orDefault(&o.HeartbeatInterval, 5*time.Second)
+	orDefault(&o.HelloTimeout, 10*time.Second)
+	orDefault(&o.SendTimeout, 30*time.Second)
+	orDefault(&o.ShutdownTimeout, 5*time.Second)
+	orDefault(&o.MaxConnectionAge, time.Hour)
+	orDefault(&o.FullSyncs, 16)
+	orDefault(&o.FullSyncPatience, 5*time.Second)
+	orDefault(&o.FrameBytes, 256<<10)
+	orDefault(&o.CacheBytes, 64<<20)
+	if o.Metrics == nil {
+		o.Metrics = prometheus.NewRegistry()
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.HeartbeatInterval < time.Millisecond {
+		return errors.New("a heartbeat interval under 1 ms cannot be said in a Welcome")
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
+	"github.com/meshvm/meshvm/syncer/registry"
+)
+
+// Bounds of what a VM may ask of a connection.
+const (
+	maxRequestBytes      = 64 << 10
+	maxHeaderBytes       = 16 << 10
+	maxStreamsPerVM      = 4
+	connectionTimeout    = 10 * time.Second
+	keepaliveTime        = 30 * time.Second
+	keepaliveTimeout     = 10 * time.Second
+	keepaliveMinimum     = 5 * time.Second
+	connectionAgeGrace   = 10 * time.Second
+	connectionReadBuffer = 4 << 10 // a VM says little; ten thousand of them add up
+)
+
+// Server is the syncer's front. Make it with New and run it once with Serve.
+type Server struct {
+	registryv1.UnimplementedRegistryServer
+
+	opts      Options
+	registry  *registry.Registry
+	publisher *publisher
+	deltas    *deltaCache
+	metrics   *metrics
+	certs     *certificates // nil: plaintext
+	fullSyncs chan struct{}
+	scans     chan struct{} // held by a request that reads the whole registry
+	warnings  rate.Sometimes
+	serving   atomic.Bool
+	stopping  context.Context // ends when streams must
+	stop      context.CancelCauseFunc
+
+	mu      sync.Mutex
+	streams map[*stream]struct{}
+	running sync.WaitGroup // goroutines of streams
+}
+
+// New is a server of a registry. It fails when the TLS files cannot be used, and names the one at
+// fault.
+func New(r *registry.Registry, opts Options) (*Server, error) {
+	if err := opts.complete(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		opts:      opts,
+		registry:  r,
+		publisher: newPublisher(r, opts.CoalesceWindow),
+		metrics:   newMetrics(opts.Metrics),
+		fullSyncs: make(chan struct{}, opts.FullSyncs),
+		scans:     make(chan struct{}, 1),
+		warnings:  rate.Sometimes{First: 20, Interval: time.Second},
+		streams:   map[*stream]struct{}{},
+	}
+	s.deltas = newDeltaCache(opts.CacheBytes, s.metrics)
+	s.stopping, s.stop = context.WithCancelCause(context.Background())
+	if opts.TLS != nil {
+		certs, err := loadCertificates(*opts.TLS, opts.Log, s.metrics.reloadErrors)
+		if err != nil {
+			return nil, err
+		}
+		s.certs = certs
+	}
+	opts.Metrics.MustRegister(
+		newCollector(s),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return s, nil
+}
+
+var errStopping = status.Error(codes.Unavailable, "shutting down: try another syncer")
+
+// Serve serves VMs on one listener and HTTP on the other until the context ends, and then returns nil
+// once everything that it started has ended. It closes both listeners. An error says which of the two
+// could not be served. Without TLS it refuses a listener for VMs that is reachable from elsewhere.
+func (s *Server) Serve(ctx context.Context, vms, people net.Listener) error {
+	defer vms.Close()
+	defer people.Close()
+	if s.certs == nil {
+		if err := checkLoopback(vms.Addr()); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var group sync.WaitGroup
+	defer group.Wait()
+
+	rpc := s.newRPCServer()
+	web := s.newHTTPServer()
+	group.Go(func() { s.publisher.run(ctx) })
+	group.Go(func() {
+		if err := rpc.Serve(vms); err != nil {
+			cancel(fmt.Errorf("serve VMs on %s: %w", vms.Addr(), err))
+		}
+	})
+	group.Go(func() {
+		if err := web.Serve(people); !errors.Is(err, http.ErrServerClosed) {
+			cancel(fmt.Errorf("serve HTTP on %s: %w", people.Addr(), err))
+		}
+	})
+	s.serving.Store(true)
+	s.opts.Log.Info("serving", "listen", vms.Addr().String(), "http", people.Addr().String(), "generation", s.registry.Generation(), "tls", s.certs != nil)
+
+	<-ctx.Done()
+	s.serving.Store(false)
+	s.opts.Log.Info("shutting down", "watchers", len(s.Watchers()))
+	s.shutdown(rpc, web)
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
+		return cause
+	}
+	return nil
+}
+
+// shutdown ends both servers, first by asking and then by force.
+func (s *Server) shutdown(rpc *grpc.Server, web *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.opts.ShutdownTimeout)
+	defer cancel()
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		// Stopping by force also ends the wait of the graceful stop.
+		defer context.AfterFunc(ctx, rpc.Stop)()
+		rpc.GracefulStop()
+	})
+	asking.Go(func() {
+		if err := web.Shutdown(ctx); err != nil {
+			_ = web.Close() // nothing is left to do about it
+		}
+	})
+	s.stop(errStopping)
+	asking.Wait()
+	s.running.Wait()
+}
+
+func (s *Server) newRPCServer() *grpc.Server {
+	options := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.MaxRecvMsgSize(maxRequestBytes),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.MaxConcurrentStreams(maxStreamsPerVM),
+		grpc.ConnectionTimeout(connectionTimeout),
+		grpc.ReadBufferSize(connectionReadBuffer),
+		grpc.WaitForHandlers(true),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinimum, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionAge:      s.opts.MaxConnectionAge,
+			MaxConnectionAgeGrace: connectionAgeGrace,
+			Time:                  keepaliveTime,
+			Timeout:               keepaliveTimeout,
+		}),
+	}
+	if s.certs != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(s.certs.config())))
+	}
+	rpc := grpc.NewServer(options...)
+	registryv1.RegisterRegistryServer(rpc, s)
+	return rpc
+}
+
+// checkLoopback refuses an address that other machines can reach.
+func checkLoopback(addr net.Addr) error {
+	if tcp, isTCP := addr.(*net.TCPAddr); isTCP && tcp.IP.IsLoopback() {
+		return nil
+	}
+	return fmt.Errorf("listen on %s without TLS: plaintext is for loopback addresses only", addr)
+}

@@ -1,0 +1,173 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
+	"github.com/meshvm/meshvm/syncer/registry"
+)
+
+// stream is one VM's stream.
+type stream struct {
+	server   *Server
+	rpc      watchStream
+	end      context.CancelCauseFunc
+	requests chan *registryv1.WatchRequest // the first request only
+
+	who  watcher
+	view *view
+	mode string
+	// since is when the stream began.
+	since time.Time
+
+	// cursor is how far the stream has looked; only the sending goroutine uses it.
+	cursor uint64
+	// sent is the revision that the VM's mirror is at when it has applied everything sent so far. It is
+	// behind the cursor when the view saw nothing of what happened in between.
+	sent  atomic.Uint64
+	acked atomic.Uint64
+	// welcomed is set as soon as an Ack is in order.
+	welcomed atomic.Bool
+}
+
+func newStream(s *Server, rpc watchStream, end context.CancelCauseFunc) *stream {
+	return &stream{server: s, rpc: rpc, end: end, requests: make(chan *registryv1.WatchRequest, 1), since: s.opts.Now()}
+}
+
+// receive reads what the VM says until the stream ends.
+func (st *stream) receive() error {
+	for first := true; ; first = false {
+		request, err := st.rpc.Recv()
+		if errors.Is(err, io.EOF) {
+			return errEnded
+		}
+		if err != nil {
+			return err
+		}
+		if first {
+			st.requests <- request
+			continue
+		}
+		if err := st.handle(request); err != nil {
+			return err
+		}
+	}
+}
+
+// handle takes in a request after the first.
+func (st *stream) handle(request *registryv1.WatchRequest) error {
+	switch request := request.GetRequest().(type) {
+	case *registryv1.WatchRequest_Ack:
+		revision := request.Ack.GetRevision()
+		if !st.welcomed.Load() {
+			return status.Error(codes.InvalidArgument, "ack before welcome")
+		}
+		if sent := st.sent.Load(); revision > sent {
+			return status.Errorf(codes.InvalidArgument, "ack of revision %d: the latest sent is %d", revision, sent)
+		}
+		st.acked.Store(revision)
+		return nil
+	case nil:
+		return nil // of a newer kind: a reader ignores what it does not know
+	default:
+		return status.Errorf(codes.InvalidArgument, "%T is out of turn: after hello this stream takes acks", request)
+	}
+}
+
+// hello is the VM's first request.
+func (st *stream) hello(ctx context.Context) (*registryv1.Hello, error) {
+	timeout := time.NewTimer(st.server.opts.HelloTimeout)
+	defer timeout.Stop()
+	select {
+	case request := <-st.requests:
+		if request.GetHello() == nil {
+			return nil, status.Error(codes.InvalidArgument, "the first request must be hello")
+		}
+		return request.GetHello(), nil
+	case <-timeout.C:
+		return nil, status.Errorf(codes.InvalidArgument, "no hello within %s", st.server.opts.HelloTimeout)
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// run brings the VM up to date and keeps it so until the context ends.
+func (st *stream) run(ctx context.Context, position *registryv1.Position) error {
+	if err := st.welcome(ctx, position); err != nil {
+		return err
+	}
+	// The first heartbeat proves the initial state; the others are spread, so that the streams of many
+	// VMs that came at once do not all speak at once.
+	due := true
+	heartbeats := time.NewTimer(st.untilHeartbeat())
+	defer heartbeats.Stop()
+	for {
+		head, moved := st.view.next()
+		if err := st.catchUp(ctx, head.proof.Revision); err != nil {
+			return err
+		}
+		// A replace may have taken the stream beyond this head: then there is a later one.
+		if st.cursor != head.proof.Revision {
+			continue
+		}
+		if due {
+			if err := st.heartbeat(head); err != nil {
+				return err
+			}
+			due = false
+		}
+		select {
+		case <-moved:
+		case <-heartbeats.C:
+			heartbeats.Reset(st.untilHeartbeat())
+			due = true
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (st *stream) untilHeartbeat() time.Duration {
+	interval := st.server.opts.HeartbeatInterval
+	return interval - rand.N(interval/5+1)
+}
+
+// heartbeat proves the view at its head, which the cursor must be at.
+func (st *stream) heartbeat(h head) error {
+	if from := st.sent.Load(); from != st.cursor {
+		// Nothing that the view sees has happened. Saying so now and then keeps the VM within the log.
+		empty := encodeChanges(registry.Changes{To: st.cursor}, st.server.opts.FrameBytes)
+		if err := st.sendDelta(empty, from); err != nil {
+			return err
+		}
+	}
+	if err := st.send(heartbeat(h.proof, st.view.confirmed(h))); err != nil {
+		return err
+	}
+	st.server.metrics.heartbeats.Inc()
+	return nil
+}
+
+// send sends one message. The VM must make room for it in time; gRPC holds back no more than one
+// message and a small window.
+func (st *stream) send(m any) error {
+	timeout := st.server.opts.SendTimeout
+	watchdog := time.AfterFunc(timeout, func() {
+		st.server.metrics.sendTimeouts.Inc()
+		st.end(status.Errorf(codes.Aborted, "nothing was read for %s: resume", timeout))
+	})
+	defer watchdog.Stop()
+	if err := st.rpc.SendMsg(m); err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+package server
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// TLSFiles are the PEM files of the server's side of mutual TLS.
+type TLSFiles struct {
+	// Certificate is the server's chain, leaf first, and Key its private key.
+	Certificate, Key string
+	// ClientCA holds the authorities that sign the VMs' certificates.
+	ClientCA string
+}
+
+// certificates are what the files hold, read again for every handshake, so that a rotation needs no
+// watch and no signal. Files that cannot be used leave the last good ones in use.
+type certificates struct {
+	files  TLSFiles
+	log    *slog.Logger
+	errors prometheus.Counter
+
+	mu sync.Mutex
+	// seen is what the files held when they were last looked at, good or bad; problem what was wrong
+	// with it.
+	seen    pemFiles
+	problem string
+	good    *tls.Config
+}
+
+// pemFiles is the content of TLSFiles.
+type pemFiles struct{ certificate, key, clientCA []byte }
+
+func (p pemFiles) equal(other pemFiles) bool {
+	return bytes.Equal(p.certificate, other.certificate) && bytes.Equal(p.key, other.key) && bytes.Equal(p.clientCA, other.clientCA)
+}
+
+func loadCertificates(files TLSFiles, log *slog.Logger, failures prometheus.Counter) (*certificates, error) {
+	c := &certificates{files: files, log: log, errors: failures}
+	content, err := files.read()
+	if err != nil {
+		return nil, err
+	}
+	config, err := files.parse(content)
+	if err != nil {
+		return nil, err
+	}
+	c.seen, c.good = content, config
+	return c, nil
+}
+
+// config is the configuration to listen with.
+func (c *certificates) config() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"h2"},
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return c.current(), nil
+		},
+	}
+}
+
+// current is the configuration for one handshake.
+func (c *certificates) current() *tls.Config {
+	// Read under the lock, so that no handshake goes back to what another has seen replaced.
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	content, err := c.files.read()
+	if err != nil {
+		c.seen = pemFiles{}
+		c.fault(err)
+		return c.good
+	}
+	if content.equal(c.seen) {
+		return c.good
+	}
+	c.seen = content
+	config, err := c.files.parse(content)
+	if err != nil {
+		c.fault(err)
+		return c.good
+	}
+	c.problem, c.good = "", config
+	c.log.Info("TLS files reloaded", "cert", c.files.Certificate, "key", c.files.Key, "client_ca", c.files.ClientCA)
+	return config
+}
+
+// fault counts and logs what is wrong with the files, once for as long as it stays the same.
+func (c *certificates) fault(err error) {
+	if err.Error() == c.problem {
+		return
+	}
+	c.problem = err.Error()
+	c.errors.Inc()
+	c.log.Error("TLS files cannot be used: the last good ones stay in use", "error", err)
+}
+
+func (f TLSFiles) read() (pemFiles, error) {
+	var content pemFiles
+	for _, file := range []struct {
+		what, path string
+		into       *[]byte
+	}{
+		{"certificate", f.Certificate, &content.certificate},
+		{"private key", f.Key, &content.key},
+		{"client CA", f.ClientCA, &content.clientCA},
+	} {
+		body, err := os.ReadFile(file.path)
+		if err != nil {
+			return pemFiles{}, fmt.Errorf("read TLS %s: %w", file.what, err)
+		}
+		*file.into = body
+	}
+	return content, nil
+}
+
+func (f TLSFiles) parse(content pemFiles) (*tls.Config, error) {
+	pair, err := tls.X509KeyPair(content.certificate, content.key)
+	if err != nil {
+		return nil, fmt.Errorf("TLS certificate %s with private key %s: %w", f.Certificate, f.Key, err)
+	}
+	authorities := x509.NewCertPool()
+	if !authorities.AppendCertsFromPEM(content.clientCA) {
+		return nil, fmt.Errorf("TLS client CA %s: %w", f.ClientCA, errors.New("no certificate in PEM form in it"))
+	}
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS12,
+		NextProtos:   []string{"h2"},
+		Certificates: []tls.Certificate{pair},
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+		ClientCAs:    authorities,
+		// A resumed session would outlive the authority that vouched for it.
+		SessionTicketsDisabled: true,
+	}, nil
+}

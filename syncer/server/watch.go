@@ -1,0 +1,131 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
+)
+
+type watchStream = grpc.BidiStreamingServer[registryv1.WatchRequest, registryv1.WatchResponse]
+
+// errEnded says that the VM ended the stream by its own will.
+var errEnded = errors.New("the VM has ended the stream")
+
+// Watch implements registryv1.RegistryServer.
+//
+// Receiving and sending have a goroutine each, and neither can be interrupted while it waits for the
+// VM. So this one only waits for the first reason to end: when it returns, gRPC ends the other two.
+func (s *Server) Watch(rpc watchStream) (err error) {
+	defer func() { s.metrics.streams.WithLabelValues(status.Code(err).String()).Inc() }()
+	defer s.recovering(func(internal error) { err = internal })
+	return s.watch(rpc)
+}
+
+func (s *Server) watch(rpc watchStream) error {
+	if err := s.available(); err != nil {
+		return err
+	}
+	ctx, end := context.WithCancelCause(rpc.Context())
+	defer end(nil)
+	defer context.AfterFunc(s.stopping, func() { end(context.Cause(s.stopping)) })()
+
+	st := newStream(s, rpc, end)
+	s.goStream(end, st.receive)
+	hello, err := st.hello(ctx)
+	if err != nil {
+		return ending(err)
+	}
+	who, err := identify(rpc.Context(), hello)
+	if err != nil {
+		s.warn("watch refused", "node", printable(hello.GetNode(), 253), "error", err)
+		return err
+	}
+	st.begin(who)
+	defer st.finish()
+	started := s.opts.Now()
+	s.opts.Log.Debug("watch started", "node", who.node, "namespace", who.namespace, "identity", who.identity, "address", who.address, "version", who.version)
+
+	s.goStream(end, func() error { return st.run(ctx, hello.GetPosition()) })
+	<-ctx.Done()
+	err = ending(context.Cause(ctx))
+	s.opts.Log.Debug("watch ended", "node", who.node, "namespace", who.namespace, "after", s.opts.Now().Sub(started).Round(time.Millisecond), "reason", err)
+	if status.Code(err) == codes.Aborted {
+		s.warn("watch ended: the VM reads too slowly", "node", who.node, "namespace", who.namespace, "address", who.address)
+	}
+	return err
+}
+
+// available reports why nobody is served.
+func (s *Server) available() error {
+	if s.stopping.Err() != nil {
+		return errStopping
+	}
+	select {
+	case <-s.registry.Ready():
+		return nil
+	default:
+		return status.Errorf(codes.Unavailable, "not ready: %s; try another syncer", s.waitingFor())
+	}
+}
+
+// waitingFor names the sources that have not synced.
+func (s *Server) waitingFor() string {
+	var names []string
+	for _, source := range s.registry.Sources() {
+		if !source.Synced {
+			names = append(names, source.Name)
+		}
+	}
+	if len(names) == 0 {
+		return "no source has been added"
+	}
+	return "waiting for " + strings.Join(names, ", ") + " to sync"
+}
+
+// goStream runs one of a stream's goroutines. Whatever ends it ends the stream.
+func (s *Server) goStream(end context.CancelCauseFunc, run func() error) {
+	s.running.Go(func() {
+		defer s.recovering(end)
+		end(run())
+	})
+}
+
+// recovering, deferred, turns a panic into an error.
+func (s *Server) recovering(fail func(error)) {
+	if problem := recover(); problem != nil {
+		s.metrics.panics.Inc()
+		s.opts.Log.Error("panic while serving", "panic", fmt.Sprint(problem), "stack", string(debug.Stack()))
+		fail(status.Error(codes.Internal, "internal error"))
+	}
+}
+
+// warn logs a fault that many VMs may cause at once.
+func (s *Server) warn(message string, attributes ...any) {
+	s.warnings.Do(func() { s.opts.Log.Warn(message, attributes...) })
+}
+
+// ending is what a VM is told when its stream ends for a reason.
+func ending(cause error) error {
+	switch {
+	case errors.Is(cause, errEnded), errors.Is(cause, io.EOF):
+		return nil
+	case errors.Is(cause, context.Canceled):
+		return status.Error(codes.Canceled, "the VM has gone")
+	case errors.Is(cause, context.DeadlineExceeded):
+		return status.Error(codes.DeadlineExceeded, "the VM's own deadline has passed")
+	}
+	if _, isStatus := status.FromError(cause); isStatus {
+		return cause
+	}
+	return status.Error(codes.Internal, cause.Error())
+}
