@@ -1,0 +1,421 @@
+package meshvm
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns/coredns/plugin/pkg/dnstest"
+	"github.com/coredns/coredns/plugin/test"
+	"github.com/miekg/dns"
+)
+
+// answer is what a test expects of a reply. Records are written as `TYPE DATA`, in order.
+type answer struct {
+	rcode   int
+	records []string
+	// authority is the owner of the SOA record in the authority section.
+	authority string
+	// passed: the next plugin answered, and nothing else counts.
+	passed bool
+}
+
+func records(rcode int, records ...string) answer { return answer{rcode: rcode, records: records} }
+func noDataOf(zone string) answer                 { return answer{authority: zone} }
+func nameErrorOf(zone string) answer              { return answer{rcode: dns.RcodeNameError, authority: zone} }
+
+var passedOn = answer{passed: true}
+
+func ask(t *testing.T, m *Meshvm, name string, qtype uint16, edns bool) *dns.Msg {
+	t.Helper()
+	r := new(dns.Msg)
+	r.SetQuestion(name, qtype)
+	if edns {
+		r.SetEdns0(1232, false)
+	}
+	recorder := dnstest.NewRecorder(&test.ResponseWriter{})
+	rcode, err := m.ServeDNS(context.Background(), recorder, r)
+	if err != nil || recorder.Msg == nil {
+		t.Fatalf("ServeDNS(%s %s): got no reply, rcode %s, error %v", name, dns.TypeToString[qtype], dns.RcodeToString[rcode], err)
+	}
+	return recorder.Msg
+}
+
+// data is a record without owner, class and TTL.
+func data(rr dns.RR) string {
+	return dns.TypeToString[rr.Header().Rrtype] + " " + strings.TrimPrefix(rr.String(), rr.Header().String())
+}
+
+func check(t *testing.T, reply *dns.Msg, want answer) {
+	t.Helper()
+	if passed := reply.Rcode == dns.RcodeRefused; passed != want.passed {
+		t.Fatalf("Passed on: got %t, want %t\n%v", passed, want.passed, reply)
+	} else if passed {
+		return
+	}
+	if reply.Rcode != want.rcode {
+		t.Errorf("Rcode: got %s, want %s", dns.RcodeToString[reply.Rcode], dns.RcodeToString[want.rcode])
+	}
+	var got []string
+	for _, rr := range reply.Answer {
+		got = append(got, data(rr))
+		if owner, asked := rr.Header().Name, reply.Question[0].Name; owner != asked {
+			t.Errorf("Owner: got %s, want the query's own spelling %s", owner, asked)
+		}
+	}
+	if !slices.Equal(got, want.records) {
+		t.Errorf("Answer: got %q, want %q", got, want.records)
+	}
+	if want.rcode == dns.RcodeServerFailure {
+		return
+	}
+	if !reply.Authoritative || !reply.RecursionAvailable || !reply.Response {
+		t.Errorf("Flags: got aa=%t ra=%t qr=%t, want all", reply.Authoritative, reply.RecursionAvailable, reply.Response)
+	}
+	authority := ""
+	if len(reply.Ns) > 0 {
+		soa, ok := reply.Ns[0].(*dns.SOA)
+		if !ok || soa.Minttl != DefaultEndpointTTL || soa.Hdr.Ttl != DefaultEndpointTTL || soa.Serial == 0 {
+			t.Errorf("Authority: got %v, want one SOA with TTL and minimum %d and a serial", reply.Ns, DefaultEndpointTTL)
+		} else {
+			authority = soa.Hdr.Name
+		}
+	}
+	if authority != want.authority {
+		t.Errorf("SOA of: got %q, want %q", authority, want.authority)
+	}
+}
+
+// TestAnswers is what a query gets, case by case: section 7 of the design.
+func TestAnswers(t *testing.T) {
+	const zone = DefaultZone
+	ok := dns.RcodeSuccess
+	tests := []struct {
+		name  string
+		query string // NAME TYPE
+		want  answer
+	}{
+		{"service, IPv4", "reviews.prod.svc.cluster.local. A", records(ok, "A 10.96.0.10")},
+		{"service, IPv6", "reviews.prod.svc.cluster.local. AAAA", records(ok, "AAAA fd00::10")},
+		{"owner names echo the query's spelling", "Reviews.PROD.svc.Cluster.Local. A", records(ok, "A 10.96.0.10")},
+		{"family that a service lacks", "v4only.prod.svc.cluster.local. AAAA", noDataOf(zone)},
+		{"service without addresses", "none.prod.svc.cluster.local. A", noDataOf(zone)},
+		{"type that a service lacks", "reviews.prod.svc.cluster.local. MX", noDataOf(zone)},
+		{"HTTPS of a service", "reviews.prod.svc.cluster.local. HTTPS", noDataOf(zone)},
+		{"unknown service", "nope.prod.svc.cluster.local. A", nameErrorOf(zone)},
+		{"unknown namespace", "reviews.nope.svc.cluster.local. A", nameErrorOf(zone)},
+		{"below a service", "x.reviews.prod.svc.cluster.local. A", nameErrorOf(zone)},
+		{"foreign first label", "prod.pod.cluster.local. A", nameErrorOf(zone)},
+		{"namespace with services", "prod.svc.cluster.local. A", noDataOf(zone)},
+		{"empty namespace", "empty.svc.cluster.local. A", noDataOf(zone)},
+		{"svc", "svc.cluster.local. AAAA", noDataOf(zone)},
+		{"apex", "cluster.local. A", noDataOf(zone)},
+		{"not the zone, only its tail", "notcluster.local. A", passedOn},
+		{"an escaped dot is no label's end", `x\.cluster.local. A`, passedOn},
+
+		{"headless", "db.prod.svc.cluster.local. A", records(ok, "A 10.0.0.1", "A 10.0.0.2")},
+		{"headless, IPv6", "db.prod.svc.cluster.local. AAAA", records(ok, "AAAA fd01::1")},
+		{"headless, other type", "db.prod.svc.cluster.local. TXT", noDataOf(zone)},
+		{"headless without ready endpoints", "idle.prod.svc.cluster.local. A", nameErrorOf(zone)},
+		{"headless without ready endpoints, other type", "idle.prod.svc.cluster.local. TXT", nameErrorOf(zone)},
+		{"endpoint by hostname", "db-0.db.prod.svc.cluster.local. A", records(ok, "A 10.0.0.1")},
+		{"endpoint by hostname, IPv6", "db-0.db.prod.svc.cluster.local. AAAA", records(ok, "AAAA fd01::1")},
+		{"endpoint by address", "10-0-0-2.db.prod.svc.cluster.local. A", records(ok, "A 10.0.0.2")},
+		{"endpoint not ready", "db-3.db.prod.svc.cluster.local. A", nameErrorOf(zone)},
+		{"endpoint, family it lacks", "10-0-0-2.db.prod.svc.cluster.local. AAAA", noDataOf(zone)},
+
+		{"ServiceEntry inside the zone", "legacy.prod.svc.cluster.local. A", records(ok, "A 240.240.0.5")},
+		{"ServiceEntry inside the zone without addresses", "pending.prod.svc.cluster.local. A", noDataOf(zone)},
+
+		{"ServiceEntry host", "api.example.com. A", records(ok, "A 240.240.0.1")},
+		{"ServiceEntry host, spelling", "API.example.COM. A", records(ok, "A 240.240.0.1")},
+		{"ServiceEntry host, family it lacks", "api.example.com. AAAA", noDataOf("api.example.com.")},
+		{"ServiceEntry host, HTTPS", "api.example.com. HTTPS", noDataOf("api.example.com.")},
+		{"ServiceEntry host, SVCB", "api.example.com. SVCB", noDataOf("api.example.com.")},
+		{"ServiceEntry host, MX", "api.example.com. MX", passedOn},
+		{"ServiceEntry host, TXT", "api.example.com. TXT", passedOn},
+		{"ServiceEntry host without addresses", "bare.example.com. A", passedOn},
+		{"ServiceEntry host without addresses, HTTPS", "bare.example.com. HTTPS", passedOn},
+		{"ServiceEntry host of one label", "vault. A", records(ok, "A 240.240.0.6")},
+		{"beside a ServiceEntry host", "other.example.com. A", passedOn},
+		{"below a ServiceEntry host", "x.api.example.com. A", passedOn},
+		{"parent of a ServiceEntry host", "example.com. A", passedOn},
+		{"root", ". A", passedOn},
+
+		{"wildcard", "a.wild.example.com. A", records(ok, "A 240.240.0.3")},
+		{"wildcard, any depth", "c.b.a.wild.example.com. A", records(ok, "A 240.240.0.3")},
+		{"wildcard, spelling", "A.Wild.Example.Com. A", records(ok, "A 240.240.0.3")},
+		{"wildcard, never the apex", "wild.example.com. A", passedOn},
+		{"wildcard, longest suffix", "a.deep.wild.example.com. A", records(ok, "A 240.240.0.4")},
+		{"wildcard, longest suffix, IPv6", "a.deep.wild.example.com. AAAA", records(ok, "AAAA 2001:2::4")},
+		{"wildcard, apex of a deeper one", "deep.wild.example.com. A", records(ok, "A 240.240.0.3")},
+		{"wildcard, exact host first", "exact.wild.example.com. A", records(ok, "A 240.240.0.2")},
+		{"wildcard, below an exact host", "x.exact.wild.example.com. A", records(ok, "A 240.240.0.3")},
+		{"wildcard, family it lacks", "a.wild.example.com. AAAA", noDataOf("a.wild.example.com.")},
+		{"wildcard, HTTPS", "a.wild.example.com. HTTPS", noDataOf("a.wild.example.com.")},
+		{"wildcard, MX", "a.wild.example.com. MX", passedOn},
+
+		{"PTR of a cluster IP", "10.0.96.10.in-addr.arpa. PTR", records(ok, "PTR reviews.prod.svc.cluster.local.")},
+		{"PTR of a cluster IP, IPv6", reverse("fd00::10") + " PTR", records(ok, "PTR reviews.prod.svc.cluster.local.")},
+		{"PTR of an endpoint", "1.0.0.10.in-addr.arpa. PTR", records(ok, "PTR db-0.db.prod.svc.cluster.local.")},
+		{"PTR of an endpoint without hostname", "2.0.0.10.in-addr.arpa. PTR", records(ok, "PTR 10-0-0-2.db.prod.svc.cluster.local.")},
+		{"PTR of an endpoint, spelling", strings.ToUpper(reverse("fd01::1")) + " PTR", records(ok, "PTR db-0.db.prod.svc.cluster.local.")},
+		{"PTR of an endpoint not ready", "3.0.0.10.in-addr.arpa. PTR", passedOn},
+		{"PTR of a virtual IP", "1.0.240.240.in-addr.arpa. PTR", records(ok, "PTR api.example.com.")},
+		{"PTR of a wildcard's virtual IP", "3.0.240.240.in-addr.arpa. PTR", passedOn},
+		{"PTR of another address", "8.8.8.8.in-addr.arpa. PTR", passedOn},
+		{"PTR of no address", "x.in-addr.arpa. PTR", passedOn},
+		{"other type of a reverse name", "10.0.96.10.in-addr.arpa. A", passedOn},
+
+		{"SOA", "cluster.local. SOA", answer{records: []string{"SOA"}}},
+		{"NS", "cluster.local. NS", records(ok, "NS ns.dns.cluster.local.")},
+		{"name of the name server", "ns.dns.cluster.local. A", records(ok, "A 127.0.0.1")},
+		{"name of the name server, other family", "ns.dns.cluster.local. AAAA", noDataOf(zone)},
+		{"version", "dns-version.cluster.local. TXT", records(ok, `TXT "1.1.0"`)},
+		{"version, other type", "dns-version.cluster.local. A", noDataOf(zone)},
+
+		{"ExternalName, CNAME", "ext.prod.svc.cluster.local. CNAME", records(ok, "CNAME target.example.net.")},
+	}
+	m := serving(t, defaultConfig(), mesh())
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			name, qtype, _ := strings.Cut(tc.query, " ")
+			reply := ask(t, m, name, dns.StringToType[qtype], false)
+			if qtype == "SOA" {
+				checkSOA(t, reply)
+				return
+			}
+			check(t, reply, tc.want)
+		})
+	}
+}
+
+func reverse(address string) string {
+	name, err := dns.ReverseAddr(address)
+	if err != nil {
+		panic(err)
+	}
+	return name
+}
+
+func checkSOA(t *testing.T, reply *dns.Msg) {
+	t.Helper()
+	if len(reply.Answer) != 1 {
+		t.Fatalf("Answer: got %v, want one SOA", reply.Answer)
+	}
+	soa := reply.Answer[0].(*dns.SOA)
+	got := fmt.Sprint(soa.Hdr.Name, " ", soa.Ns, " ", soa.Mbox)
+	if want := "cluster.local. ns.dns.cluster.local. hostmaster.cluster.local."; got != want {
+		t.Errorf("SOA: got %q, want %q", got, want)
+	}
+}
+
+func TestTTL(t *testing.T) {
+	config := defaultConfig()
+	config.TTL, config.EndpointTTL = 120, 7
+	tests := map[string]struct {
+		config *Config
+		query  string
+		want   uint32
+	}{
+		"cluster IP":                        {defaultConfig(), "reviews.prod.svc.cluster.local.", 30},
+		"endpoints":                         {defaultConfig(), "db.prod.svc.cluster.local.", 5},
+		"endpoint":                          {defaultConfig(), "db-0.db.prod.svc.cluster.local.", 5},
+		"virtual IP":                        {defaultConfig(), "api.example.com.", 30},
+		"wildcard":                          {defaultConfig(), "a.wild.example.com.", 30},
+		"cluster IP, other than prepared":   {config, "reviews.prod.svc.cluster.local.", 120},
+		"endpoints, other than prepared":    {config, "db.prod.svc.cluster.local.", 7},
+		"wildcard, other than was prepared": {config, "a.wild.example.com.", 120},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			reply := ask(t, serving(t, tc.config, mesh()), tc.query, dns.TypeA, false)
+			if len(reply.Answer) == 0 {
+				t.Fatal("Got no answer")
+			}
+			for _, rr := range reply.Answer {
+				if got := rr.Header().Ttl; got != tc.want {
+					t.Errorf("TTL of %v: got %d, want %d", rr, got, tc.want)
+				}
+			}
+		})
+	}
+}
+
+func TestNothingLoaded(t *testing.T) {
+	tests := map[string]answer{
+		"reviews.prod.svc.cluster.local. A":   {rcode: dns.RcodeServerFailure},
+		"cluster.local. SOA":                  {rcode: dns.RcodeServerFailure},
+		"reviews.prod.svc.cluster.local. MX":  {rcode: dns.RcodeServerFailure},
+		"example.com. A":                      passedOn,
+		"10.0.96.10.in-addr.arpa. PTR":        passedOn,
+		"reviews.prod.svc.cluster.local. PTR": {rcode: dns.RcodeServerFailure},
+	}
+	for query, want := range tests {
+		t.Run(query, func(t *testing.T) {
+			name, qtype, _ := strings.Cut(query, " ")
+			m := serving(t, defaultConfig(), nil)
+			check(t, ask(t, m, name, dns.StringToType[qtype], false), want)
+			if reply := ask(t, m, name, dns.StringToType[qtype], true); !want.passed && !hasError(reply, dns.ExtendedErrorCodeNotReady) {
+				t.Errorf("Extended error: want Not Ready in\n%v", reply)
+			}
+		})
+	}
+}
+
+func hasError(reply *dns.Msg, code uint16) bool {
+	opt := reply.IsEdns0()
+	return opt != nil && slices.ContainsFunc(opt.Option, func(option dns.EDNS0) bool {
+		extended, ok := option.(*dns.EDNS0_EDE)
+		return ok && extended.InfoCode == code
+	})
+}
+
+func TestStale(t *testing.T) {
+	serve, fail := defaultConfig(), defaultConfig()
+	fail.StaleAction = StaleFail
+	failed := answer{rcode: dns.RcodeServerFailure}
+	tests := map[string]struct {
+		config *Config
+		age    time.Duration
+		query  string
+		want   answer
+		error  bool
+	}{
+		"fresh":                 {serve, 59 * time.Minute, "v4only.prod.svc.cluster.local.", records(0, "A 10.96.0.11"), false},
+		"serve, service":        {serve, 2 * time.Hour, "v4only.prod.svc.cluster.local.", records(0, "A 10.96.0.11"), true},
+		"serve, negative":       {serve, 2 * time.Hour, "nope.prod.svc.cluster.local.", nameErrorOf(DefaultZone), true},
+		"serve, overlaid":       {serve, 2 * time.Hour, "api.example.com.", records(0, "A 240.240.0.1"), true},
+		"serve, outside":        {serve, 2 * time.Hour, "example.com.", passedOn, false},
+		"fail while fresh":      {fail, 59 * time.Minute, "v4only.prod.svc.cluster.local.", records(0, "A 10.96.0.11"), false},
+		"fail, service":         {fail, 2 * time.Hour, "v4only.prod.svc.cluster.local.", failed, true},
+		"fail, negative":        {fail, 2 * time.Hour, "nope.prod.svc.cluster.local.", failed, true},
+		"fail, overlaid":        {fail, 2 * time.Hour, "api.example.com.", failed, true},
+		"fail, outside":         {fail, 2 * time.Hour, "example.com.", passedOn, false},
+		"fail, host not served": {fail, 2 * time.Hour, "bare.example.com.", passedOn, false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			m := serving(t, tc.config, mesh())
+			m.follower.age.Store(int64(tc.age))
+			check(t, ask(t, m, tc.query, dns.TypeA, false), tc.want)
+			plain := ask(t, m, tc.query, dns.TypeA, false)
+			if plain.IsEdns0() != nil {
+				t.Errorf("OPT record for a client without EDNS:\n%v", plain)
+			}
+			reply := ask(t, m, tc.query, dns.TypeA, true)
+			if got := hasError(reply, dns.ExtendedErrorCodeStaleAnswer); got != tc.error {
+				t.Errorf("Stale Answer: got %t, want %t in\n%v", got, tc.error, reply)
+			}
+		})
+	}
+}
+
+func TestShortNames(t *testing.T) {
+	on := defaultConfig()
+	on.ShortNames = true
+	tests := map[string]struct {
+		config *Config
+		query  string
+		want   answer
+	}{
+		"off":                            {defaultConfig(), "short.", passedOn},
+		"NAME":                           {on, "short.", records(0, "A 10.96.0.12")},
+		"NAME, spelling":                 {on, "SHORT.", records(0, "A 10.96.0.12")},
+		"NAME of another namespace":      {on, "reviews.", passedOn},
+		"NAME.NS":                        {on, "reviews.prod.", records(0, "A 10.96.0.10")},
+		"NAME.NS.svc":                    {on, "reviews.prod.svc.", records(0, "A 10.96.0.10")},
+		"NAME.NS of a ServiceEntry":      {on, "legacy.prod.", passedOn},
+		"NAME.NS.com":                    {on, "reviews.prod.com.", passedOn},
+		"below a search domain":          {on, "short.corp.example.com.", passedOn},
+		"a host of its own comes first":  {on, "vault.", records(0, "A 240.240.0.6")},
+		"unknown":                        {on, "nope.prod.", passedOn},
+		"endpoint under a short service": {on, "db-0.db.prod.svc.", passedOn},
+		"root":                           {on, ".", passedOn},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			check(t, ask(t, serving(t, tc.config, mesh()), tc.query, dns.TypeA, false), tc.want)
+		})
+	}
+}
+
+func TestZones(t *testing.T) {
+	config := defaultConfig()
+	config.Zones = []string{"mesh.example.org.", DefaultZone, "96.10.in-addr.arpa.", "sub.mesh.example.org."}
+	foreign := defaultConfig()
+	foreign.Zones = []string{"mesh.example.org."}
+	tests := map[string]struct {
+		config *Config
+		query  string
+		want   answer
+	}{
+		"the cluster's own domain":        {config, "v4only.prod.svc.cluster.local. A", records(0, "A 10.96.0.11")},
+		"another zone":                    {config, "v4only.prod.svc.mesh.example.org. A", records(0, "A 10.96.0.11")},
+		"another zone, negative":          {config, "nope.svc.mesh.example.org. A", nameErrorOf("mesh.example.org.")},
+		"another zone, non-terminal":      {config, "svc.mesh.example.org. A", noDataOf("mesh.example.org.")},
+		"the longest zone":                {config, "nope.sub.mesh.example.org. A", nameErrorOf("sub.mesh.example.org.")},
+		"own reverse zone, known":         {config, "11.0.96.10.in-addr.arpa. PTR", records(0, "PTR v4only.prod.svc.cluster.local.")},
+		"own reverse zone, unknown":       {config, "99.0.96.10.in-addr.arpa. PTR", nameErrorOf("96.10.in-addr.arpa.")},
+		"foreign reverse zone, unknown":   {config, "99.0.97.10.in-addr.arpa. PTR", passedOn},
+		"cluster's domain not among them": {foreign, "v4only.prod.svc.cluster.local. A", passedOn},
+		"PTR moves into the zone":         {foreign, "11.0.96.10.in-addr.arpa. PTR", records(0, "PTR v4only.prod.svc.mesh.example.org.")},
+		"PTR of a host elsewhere stays":   {foreign, "1.0.240.240.in-addr.arpa. PTR", records(0, "PTR api.example.com.")},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			query, qtype, _ := strings.Cut(tc.query, " ")
+			check(t, ask(t, serving(t, tc.config, mesh()), query, dns.StringToType[qtype], false), tc.want)
+		})
+	}
+}
+
+func TestFallthrough(t *testing.T) {
+	all, some := defaultConfig(), defaultConfig()
+	all.Fall.SetZonesFromArgs(nil)
+	some.Fall.SetZonesFromArgs([]string{"prod.svc.cluster.local"})
+	tests := map[string]struct {
+		config *Config
+		query  string
+		want   answer
+	}{
+		"unknown name":                {all, "nope.prod.svc.cluster.local.", passedOn},
+		"known name stays":            {all, "v4only.prod.svc.cluster.local.", records(0, "A 10.96.0.11")},
+		"non-terminal stays":          {all, "prod.svc.cluster.local.", noDataOf(DefaultZone)},
+		"host without addresses":      {all, "pending.prod.svc.cluster.local.", passedOn},
+		"unknown name, its zone":      {some, "nope.prod.svc.cluster.local.", passedOn},
+		"unknown name, another's":     {some, "nope.vm.svc.cluster.local.", nameErrorOf(DefaultZone)},
+		"headless without endpoints":  {some, "idle.prod.svc.cluster.local.", nameErrorOf(DefaultZone)},
+		"service without addresses":   {some, "none.prod.svc.cluster.local.", noDataOf(DefaultZone)},
+		"unknown name outside it all": {some, "example.com.", passedOn},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			check(t, ask(t, serving(t, tc.config, mesh()), tc.query, dns.TypeA, false), tc.want)
+		})
+	}
+}
+
+// TestPreparedRecordsAreNotModified asks in every way that makes copies and looks whether the prepared
+// records are as they were.
+func TestPreparedRecordsAreNotModified(t *testing.T) {
+	m := serving(t, defaultConfig(), mesh())
+	before := ask(t, m, "db.prod.svc.cluster.local.", dns.TypeA, false).Copy()
+	ask(t, m, "DB.prod.svc.cluster.local.", dns.TypeA, true)
+	m.config.EndpointTTL = 99
+	ask(t, m, "db.prod.svc.cluster.local.", dns.TypeA, true)
+	m.config.EndpointTTL = DefaultEndpointTTL
+	after := ask(t, m, "db.prod.svc.cluster.local.", dns.TypeA, false)
+	for i := range before.Answer {
+		if got, want := after.Answer[i].String(), before.Answer[i].String(); got != want {
+			t.Errorf("Record %d: got %s, want %s", i, got, want)
+		}
+	}
+	appended := append(after.Answer, &dns.A{})
+	if &appended[0] == &after.Answer[0] {
+		t.Error("Appending to an answer writes into the prepared set")
+	}
+}

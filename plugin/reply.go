@@ -1,0 +1,154 @@
+package meshvm
+
+import (
+	"net"
+
+	"github.com/coredns/coredns/request"
+	"github.com/miekg/dns"
+
+	"github.com/meshvm/meshvm/plugin/mirror"
+)
+
+// Timers of the SOA record, in seconds, as CoreDNS's kubernetes plugin has them.
+const (
+	soaRefresh = 7200
+	soaRetry   = 1800
+	soaExpire  = 86400
+)
+
+// newReply is an authoritative reply without any records.
+func (m *Meshvm) newReply(q *query) *dns.Msg {
+	reply := new(dns.Msg)
+	reply.SetReply(q.r)
+	reply.Authoritative = true
+	// Clients such as dig complain when a server that does recurse says it does not.
+	reply.RecursionAvailable = m.recursive
+	return reply
+}
+
+// replyWith replies with records.
+func (m *Meshvm) replyWith(q *query, records []dns.RR) (*dns.Msg, outcome) {
+	reply := m.newReply(q)
+	reply.Answer = records
+	return m.finish(q, reply), hit
+}
+
+// replyNoData replies that the name exists, but not with this type (RFC 2308, section 2.2).
+func (m *Meshvm) replyNoData(q *query, authority *zone) (*dns.Msg, outcome) {
+	reply := m.newReply(q)
+	reply.Ns = []dns.RR{m.soa(q, authority, authority.fqdn)}
+	return m.finish(q, reply), noData
+}
+
+// replyNameError replies that the name does not exist (RFC 2308, section 2.1).
+func (m *Meshvm) replyNameError(q *query, authority *zone) (*dns.Msg, outcome) {
+	reply := m.newReply(q)
+	reply.Rcode = dns.RcodeNameError
+	reply.Ns = []dns.RR{m.soa(q, authority, authority.fqdn)}
+	return m.finish(q, reply), nameError
+}
+
+// replyNotReady replies that nothing is known yet.
+func (m *Meshvm) replyNotReady(q *query) (*dns.Msg, outcome) {
+	return m.replyFailure(q, dns.ExtendedErrorCodeNotReady, "no registry has been loaded yet")
+}
+
+// replyStale replies that what is known is too old to be told.
+func (m *Meshvm) replyStale(q *query) (*dns.Msg, outcome) {
+	return m.replyFailure(q, dns.ExtendedErrorCodeStaleAnswer, "the registry is older than max_stale")
+}
+
+func (m *Meshvm) replyFailure(q *query, code uint16, reason string) (*dns.Msg, outcome) {
+	reply := new(dns.Msg)
+	reply.SetRcode(q.r, dns.RcodeServerFailure)
+	extend(q, reply, code, reason)
+	return reply, failed
+}
+
+// finish says so in a reply when it comes from a registry that may be out of date.
+func (m *Meshvm) finish(q *query, reply *dns.Msg) *dns.Msg {
+	if m.follower.staleFor() > m.config.MaxStale {
+		staleAnswers.Inc()
+		extend(q, reply, dns.ExtendedErrorCodeStaleAnswer, "")
+	}
+	return reply
+}
+
+// tooStale reports whether the registry is so old that the Corefile says to fail.
+func (m *Meshvm) tooStale() bool {
+	return m.config.StaleAction == StaleFail && m.follower.staleFor() > m.config.MaxStale
+}
+
+// extend adds an Extended DNS Error (RFC 8914) to the reply to a client that speaks EDNS. The server
+// completes the OPT record.
+func extend(q *query, reply *dns.Msg, code uint16, reason string) {
+	asked := q.r.IsEdns0()
+	if asked == nil {
+		return
+	}
+	reply.SetEdns0(asked.UDPSize(), asked.Do())
+	opt := reply.IsEdns0()
+	opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: code, ExtraText: reason})
+}
+
+// records is a record set at the query's own name and with this instance's TTL. The prepared records
+// serve where both are theirs already.
+func (m *Meshvm) records(q *query, host *mirror.Host, set *mirror.RRset) []dns.RR {
+	owner, ttl := q.spelling(), m.ttlOf(host)
+	if owner == host.FQDN() && ttl == set.TTL {
+		return set.RRs
+	}
+	// Two allocations, however many records. The address bytes stay shared: nobody changes them.
+	records := make([]dns.RR, len(set.RRs))
+	header := dns.RR_Header{Name: owner, Rrtype: q.qtype, Class: dns.ClassINET, Ttl: ttl}
+	if q.qtype == dns.TypeA {
+		copies := make([]dns.A, len(set.RRs))
+		for i, rr := range set.RRs {
+			copies[i] = dns.A{Hdr: header, A: rr.(*dns.A).A}
+			records[i] = &copies[i]
+		}
+		return records
+	}
+	copies := make([]dns.AAAA, len(set.RRs))
+	for i, rr := range set.RRs {
+		copies[i] = dns.AAAA{Hdr: header, AAAA: rr.(*dns.AAAA).AAAA}
+		records[i] = &copies[i]
+	}
+	return records
+}
+
+// header is a record header with the TTL of addresses that do not move.
+func (m *Meshvm) header(owner string, rrtype uint16) dns.RR_Header {
+	return dns.RR_Header{Name: owner, Rrtype: rrtype, Class: dns.ClassINET, Ttl: m.config.TTL}
+}
+
+// soa is the SOA record of a zone at an owner name. A name that does not exist may exist in a moment,
+// so a negative answer lives no longer than an endpoint's address.
+func (m *Meshvm) soa(q *query, zone *zone, owner string) dns.RR {
+	header := m.header(owner, dns.TypeSOA)
+	header.Ttl = m.config.EndpointTTL
+	return &dns.SOA{
+		Hdr:     header,
+		Ns:      zone.nameServer,
+		Mbox:    zone.mailbox,
+		Serial:  q.state.Serial(),
+		Refresh: soaRefresh,
+		Retry:   soaRetry,
+		Expire:  soaExpire,
+		Minttl:  m.config.EndpointTTL,
+	}
+}
+
+// ownAddress is the address record of this server at a name.
+func (m *Meshvm) ownAddress(q *query, owner string) []dns.RR {
+	state := request.Request{W: q.w, Req: q.r}
+	ip := net.ParseIP(state.LocalIP())
+	switch {
+	case ip == nil:
+		return nil
+	case ip.To4() != nil:
+		return []dns.RR{&dns.A{Hdr: m.header(owner, dns.TypeA), A: ip.To4()}}
+	default:
+		return []dns.RR{&dns.AAAA{Hdr: m.header(owner, dns.TypeAAAA), AAAA: ip}}
+	}
+}
