@@ -41,6 +41,7 @@ func (c *Config) key() string { return fmt.Sprintf("%q", []any{c.StreamConfig, c
 
 // claim is the follower for a configuration. The first claim starts it, when its snapshot is loaded.
 func (p *followers) claim(config *Config, by *run) (*follower, error) {
+	heapFloor()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := config.key()

@@ -18,8 +18,19 @@ const (
 
 // newReply is an authoritative reply without any records.
 func (m *Meshvm) newReply(q *query) *dns.Msg {
-	reply := new(dns.Msg)
-	reply.SetReply(q.r)
+	// Message and question in one piece: SetReply would allocate the question by itself.
+	piece := new(struct {
+		reply    dns.Msg
+		question [1]dns.Question
+	})
+	reply := &piece.reply
+	reply.Id = q.r.Id
+	reply.Response = true
+	reply.Opcode = q.r.Opcode
+	reply.RecursionDesired = q.r.RecursionDesired
+	reply.CheckingDisabled = q.r.CheckingDisabled
+	piece.question[0] = q.r.Question[0]
+	reply.Question = piece.question[:]
 	reply.Authoritative = true
 	// Clients such as dig complain when a server that does recurse says it does not.
 	reply.RecursionAvailable = m.recursive

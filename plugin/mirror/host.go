@@ -13,6 +13,8 @@ type Host struct {
 	owner string
 	// A and AAAA are nil where there are no addresses of that family.
 	A, AAAA *RRset
+	// ExternalName is the target of a CNAME, without the trailing dot. Empty: there is none.
+	ExternalName string
 	// Origin is the registry that the winning object comes from.
 	Origin registryv1.Origin
 	// AddressKind says what the addresses are.
@@ -20,8 +22,6 @@ type Host struct {
 	// Headless is set where the addresses are those of ready endpoints. Without any the name does not
 	// exist, as the Kubernetes DNS specification has it.
 	Headless bool
-	// ExternalName is the target of a CNAME, without the trailing dot. Empty: there is none.
-	ExternalName string
 	// Namespace and Name of the winning object, the first where several ServiceEntries are joined.
 	Namespace, Name string
 	// Claims are the keys of all resources that claim the host, winners or not, in order. An endpoint of

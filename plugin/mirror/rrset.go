@@ -20,13 +20,62 @@ type RRset struct {
 type family struct {
 	rrtype uint16
 	holds  func(netip.Addr) bool
-	record func(dns.RR_Header, net.IP) dns.RR
+	record func(dns.RR_Header, netip.Addr) dns.RR
+	// single is the set of one record.
+	single func(dns.RR_Header, netip.Addr) *RRset
 }
 
 var (
-	ipv4 = family{dns.TypeA, netip.Addr.Is4, func(h dns.RR_Header, ip net.IP) dns.RR { return &dns.A{Hdr: h, A: ip} }}
-	ipv6 = family{dns.TypeAAAA, netip.Addr.Is6, func(h dns.RR_Header, ip net.IP) dns.RR { return &dns.AAAA{Hdr: h, AAAA: ip} }}
+	ipv4 = family{dns.TypeA, netip.Addr.Is4, recordA, singleA}
+	ipv6 = family{dns.TypeAAAA, netip.Addr.Is6, recordAAAA, singleAAAA}
 )
+
+// Records lie in one piece with their address, and a set of one, which most are, with all that leads to
+// them. A query seldom finds a name in the processor's cache, and pays for each place that it must go to.
+
+func recordA(header dns.RR_Header, address netip.Addr) dns.RR {
+	piece := &struct {
+		record dns.A
+		bytes  [4]byte
+	}{bytes: address.As4()}
+	piece.record = dns.A{Hdr: header, A: piece.bytes[:]}
+	return &piece.record
+}
+
+func recordAAAA(header dns.RR_Header, address netip.Addr) dns.RR {
+	piece := &struct {
+		record dns.AAAA
+		bytes  [16]byte
+	}{bytes: address.As16()}
+	piece.record = dns.AAAA{Hdr: header, AAAA: piece.bytes[:]}
+	return &piece.record
+}
+
+func singleA(header dns.RR_Header, address netip.Addr) *RRset {
+	piece := &struct {
+		set    RRset
+		rrs    [1]dns.RR
+		record dns.A
+		bytes  [4]byte
+	}{bytes: address.As4()}
+	piece.record = dns.A{Hdr: header, A: piece.bytes[:]}
+	piece.rrs[0] = &piece.record
+	piece.set = RRset{RRs: piece.rrs[:], TTL: header.Ttl}
+	return &piece.set
+}
+
+func singleAAAA(header dns.RR_Header, address netip.Addr) *RRset {
+	piece := &struct {
+		set    RRset
+		rrs    [1]dns.RR
+		record dns.AAAA
+		bytes  [16]byte
+	}{bytes: address.As16()}
+	piece.record = dns.AAAA{Hdr: header, AAAA: piece.bytes[:]}
+	piece.rrs[0] = &piece.record
+	piece.set = RRset{RRs: piece.rrs[:], TTL: header.Ttl}
+	return &piece.set
+}
 
 // rrset is the record set of those addresses that are of the family, in their order.
 func (f family) rrset(owner string, addresses []netip.Addr, ttl uint32) *RRset {
@@ -50,10 +99,16 @@ func (f family) rrsetFrom(earlier *RRset, owner string, addresses []netip.Addr, 
 	if earlier != nil {
 		known = earlier.RRs
 	}
-	set := &RRset{RRs: make([]dns.RR, 0, count), TTL: ttl}
+	var set *RRset
 	for _, address := range addresses {
 		if !f.holds(address) {
 			continue
+		}
+		if count == 1 && len(known) == 0 {
+			return f.single(header, address)
+		}
+		if set == nil {
+			set = &RRset{RRs: make([]dns.RR, 0, count), TTL: ttl}
 		}
 		for len(known) > 0 && addressOf(known[0]).Less(address) {
 			known = known[1:]
@@ -62,7 +117,7 @@ func (f family) rrsetFrom(earlier *RRset, owner string, addresses []netip.Addr, 
 			set.RRs = append(set.RRs, known[0])
 			continue
 		}
-		set.RRs = append(set.RRs, f.record(header, address.AsSlice()))
+		set.RRs = append(set.RRs, f.record(header, address))
 	}
 	return set
 }
