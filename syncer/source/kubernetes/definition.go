@@ -1,0 +1,255 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+)
+
+const (
+	// A new definition is asked at growing intervals whether it is served yet.
+	minSettlePoll = 100 * time.Millisecond
+	maxSettlePoll = 2 * time.Second
+)
+
+var definitionResource = apiextensionsv1.SchemeGroupVersion.WithResource("customresourcedefinitions")
+
+// definitionKind is how the definition of a kind is watched: that one only, and its metadata only.
+func definitionKind(k kind) kind {
+	return kind{
+		name:     "CustomResourceDefinition",
+		resource: definitionResource,
+		selector: selector{field: "metadata.name=" + k.definition},
+		example:  &metav1.PartialObjectMetadata{},
+		listWatch: func(c *clients) *cache.ListWatch {
+			client := c.metadata.Resource(definitionResource)
+			return listWatch(client.List, client.Watch)
+		},
+		trim: func(object runtime.Object) metav1.Object {
+			definition, ok := object.(*metav1.PartialObjectMetadata)
+			if !ok {
+				return nil
+			}
+			return &metav1.PartialObjectMetadata{ObjectMeta: identity(definition)}
+		},
+	}
+}
+
+// sighting is the latest that is known of a definition's presence.
+type sighting struct {
+	wake chan struct{}
+
+	mu    sync.Mutex
+	known bool      // Whether the API server has said anything yet.
+	uid   types.UID // Empty: it is not there.
+}
+
+func newSighting() *sighting { return &sighting{wake: make(chan struct{}, 1)} }
+
+// OnAdd, OnUpdate and OnDelete make a sighting an informer's handler.
+func (s *sighting) OnAdd(object any, _ bool) { s.see(object) }
+func (s *sighting) OnUpdate(_, object any)   { s.see(object) }
+func (s *sighting) OnDelete(any)             { s.set("") }
+
+func (s *sighting) see(object any) {
+	if definition, ok := object.(metav1.Object); ok {
+		s.set(definition.GetUID())
+	}
+}
+
+// listed says that all that exists was seen.
+func (s *sighting) listed() {
+	s.mu.Lock()
+	uid := s.uid
+	s.mu.Unlock()
+	s.set(uid)
+}
+
+func (s *sighting) set(uid types.UID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known, s.uid = true, uid
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *sighting) latest() (uid types.UID, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.uid, s.known
+}
+
+// followWhileDefined follows a kind for as long as its definition is there and served. settled is
+// called when it is known that there is nothing to follow, or when what exists was delivered.
+func (s *Source) followWhileDefined(ctx context.Context, k kind, settled func()) error {
+	seen := newSighting()
+	var group sync.WaitGroup
+	defer group.Wait()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	group.Go(func() {
+		if err := s.inform(ctx, definitionKind(k), seen, seen.listed); err != nil {
+			cancel(err)
+		}
+	})
+
+	var followed *running
+	defer func() { followed.stop() }()
+	poll := minSettlePoll
+	for {
+		again := time.Duration(0)
+		uid, known := seen.latest()
+		if followed != nil && followed.definition != uid {
+			s.unfollow(k, followed)
+			followed = nil
+		}
+		switch {
+		case !known:
+		case uid == "":
+			settled()
+		default:
+			state, err := s.definitionState(ctx, k)
+			switch {
+			case err != nil && ctx.Err() == nil:
+				s.log.Warn("cannot read the definition of a kind, trying again", "definition", k.definition, "error", err)
+				again = maxSettlePoll
+			case state.refusal != "":
+				s.log.Warn("the definition of a kind is there but cannot be followed", "definition", k.definition, "problem", state.refusal)
+				s.unfollow(k, followed)
+				followed = nil
+				settled()
+			case state.served && followed == nil:
+				s.log.Info("following a kind, its definition is there", "kind", k.name, "definition", k.definition)
+				followed, poll = s.run(ctx, k, uid, settled, cancel), minSettlePoll
+			case !state.served && followed == nil:
+				again, poll = poll, min(2*poll, maxSettlePoll)
+			}
+		}
+		if err := waitFor(ctx, seen.wake, again); err != nil {
+			if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+				return cause
+			}
+			return nil
+		}
+	}
+}
+
+// waitFor waits for a wake, or for some time unless that is zero. It fails when ctx is done.
+func waitFor(ctx context.Context, wake <-chan struct{}, limit time.Duration) error {
+	var expired <-chan time.Time
+	if limit > 0 {
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
+		expired = timer.C
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-wake:
+	case <-expired:
+	}
+	return nil
+}
+
+// running is an informer that runs for one definition.
+type running struct {
+	definition types.UID
+	cancel     context.CancelFunc
+	done       chan struct{}
+}
+
+func (s *Source) run(ctx context.Context, k kind, definition types.UID, settled func(), fail context.CancelCauseFunc) *running {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &running{definition, cancel, make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		if err := s.inform(ctx, k, s.handler(k), settled); err != nil {
+			fail(err)
+		}
+	}()
+	return r
+}
+
+// stop ends the informer and waits for it. It may be called on nil.
+func (r *running) stop() {
+	if r != nil {
+		r.cancel()
+		<-r.done
+	}
+}
+
+// unfollow stops an informer, if there is one, and takes away what it brought.
+func (s *Source) unfollow(k kind, r *running) {
+	if r == nil {
+		return
+	}
+	r.stop()
+	s.queue.removeKind(k.name)
+	s.health.forget(k)
+	s.log.Info("no longer following a kind, its definition is gone", "kind", k.name, "definition", k.definition)
+}
+
+// definitionState is whether a definition's objects can be read.
+type definitionState struct {
+	served bool
+	// refusal says why they never will be, as the definition stands.
+	refusal string
+}
+
+func (s *Source) definitionState(ctx context.Context, k kind) (definitionState, error) {
+	raw, err := s.clients.dynamic.Resource(definitionResource).Get(ctx, k.definition, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return definitionState{}, nil // Just gone. The watch will say so.
+	}
+	if err != nil {
+		return definitionState{}, err
+	}
+	var definition apiextensionsv1.CustomResourceDefinition
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(raw.Object, &definition); err != nil {
+		return definitionState{}, fmt.Errorf("decode definition %s: %w", k.definition, err)
+	}
+	if refusal := refusalOf(&definition, k); refusal != "" {
+		return definitionState{refusal: refusal}, nil
+	}
+	if !condition(&definition, apiextensionsv1.Established, apiextensionsv1.ConditionTrue) {
+		return definitionState{}, nil
+	}
+	// Established comes a little before its objects are served.
+	_, err = s.clients.dynamic.Resource(k.resource).List(ctx, metav1.ListOptions{Limit: 1, ResourceVersion: "0"})
+	if apierrors.IsNotFound(err) {
+		return definitionState{}, nil
+	}
+	// Any other error is the informer's to meet, to report and to get over.
+	return definitionState{served: true}, nil
+}
+
+func refusalOf(definition *apiextensionsv1.CustomResourceDefinition, k kind) string {
+	served := slices.ContainsFunc(definition.Spec.Versions, func(version apiextensionsv1.CustomResourceDefinitionVersion) bool {
+		return version.Name == k.resource.Version && version.Served
+	})
+	switch {
+	case !served:
+		return fmt.Sprintf("it does not serve version %s", k.resource.Version)
+	case condition(definition, apiextensionsv1.NamesAccepted, apiextensionsv1.ConditionFalse):
+		return "its names are not accepted"
+	}
+	return ""
+}
+
+func condition(definition *apiextensionsv1.CustomResourceDefinition, kind apiextensionsv1.CustomResourceDefinitionConditionType, status apiextensionsv1.ConditionStatus) bool {
+	return slices.ContainsFunc(definition.Status.Conditions, func(c apiextensionsv1.CustomResourceDefinitionCondition) bool {
+		return c.Type == kind && c.Status == status
+	})
+}

@@ -1,0 +1,216 @@
+package manifest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/meshvm/meshvm/syncer/registry"
+	"github.com/meshvm/meshvm/syncer/source"
+)
+
+const (
+	// patience is how long a burst of events may last at most before the folder is looked at.
+	patience = 400 * time.Millisecond
+	// defaultRescan is the time between two looks at the folder that no event asks for.
+	defaultRescan = 2 * time.Second
+	// faultLogInterval is how often a folder that stays unreadable is logged.
+	faultLogInterval = time.Minute
+)
+
+// Config says what is read and where it goes.
+type Config struct {
+	// Dir is the folder. Only its *.yaml, *.yml and *.json files are read, none in folders below.
+	Dir string
+	// Registry is what the manifests feed.
+	Registry *registry.Source
+	// Translation says how objects are read.
+	Translation source.Options
+	// Log is where problems are reported. Nil: slog.Default.
+	Log *slog.Logger
+	// Metrics is where metrics are registered. Nil: nowhere.
+	Metrics prometheus.Registerer
+	// Rescan is the time between two looks at the folder that no event asks for. Zero: two seconds.
+	Rescan time.Duration
+}
+
+// Source follows one folder of manifests.
+type Source struct {
+	config     Config
+	log        *slog.Logger
+	metrics    metrics
+	translator *source.Translator
+
+	folder folder
+	claims claims
+	// serving is the claim of each object that the translator saw last.
+	serving   map[registry.Object]claim
+	problems  source.Problems
+	conflicts map[registry.Object][]string
+	// Since when the folder cannot be read, and when that was logged last.
+	unreadable, logged time.Time
+	refused            int
+}
+
+// New prepares a source. It fails when the folder cannot be read.
+func New(config Config) (*Source, error) {
+	if config.Registry == nil {
+		return nil, errors.New("a manifest source needs a registry")
+	}
+	if _, err := os.ReadDir(config.Dir); err != nil {
+		return nil, fmt.Errorf("read folder of manifests %q: %w", config.Dir, withoutPath(err))
+	}
+	translator, err := source.NewTranslator(config.Translation)
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := newMetrics(config.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	log := config.Log
+	if log == nil {
+		log = slog.Default()
+	}
+	config.Rescan = cmp.Or(config.Rescan, defaultRescan)
+	return &Source{
+		config:     config,
+		log:        log.With("source", "manifests", "folder", config.Dir),
+		metrics:    metrics,
+		translator: translator,
+		folder:     folder{dir: config.Dir, files: map[string]*file{}, limit: MaxFiles},
+		claims: claims{
+			cluster:  config.Translation.Cluster,
+			byObject: map[registry.Object][]claim{},
+			byFile:   map[string][]registry.Object{},
+		},
+		serving:   map[registry.Object]claim{},
+		conflicts: map[registry.Object][]string{},
+	}, nil
+}
+
+// Run loads the folder, reports the source as synced, and follows the folder until ctx is done. It
+// fails when the folder cannot be read at first; later it waits for it to return. Run a Source
+// once.
+func (s *Source) Run(ctx context.Context) (err error) {
+	watcher := newWatcher(s.log)
+	defer func() { err = errors.Join(err, watcher.close()) }()
+
+	// Watched before it is read: nothing that happens in between is missed.
+	watcher.follow(s.config.Dir)
+	if err := s.refresh(time.Now()); err != nil {
+		return err
+	}
+	s.config.Registry.Synced()
+	s.log.Info("manifests loaded", "files", len(s.folder.files), "objects", len(s.serving))
+
+	rescan := time.NewTicker(s.config.Rescan)
+	defer rescan.Stop()
+	settled := time.NewTimer(0) // At once, for links: where they lead is known only now.
+	defer settled.Stop()
+	var since time.Time // When the first event came that was not looked into yet.
+	look := func(now time.Time) {
+		observed := cmp.Or(since, now)
+		s.follow(watcher, observed)
+		if since = (time.Time{}); !s.folder.waiting.IsZero() {
+			since = observed
+			settled.Reset(quiet)
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-rescan.C:
+			if since.IsZero() { // Else somebody may be in the middle of writing.
+				look(time.Now())
+			}
+		case <-settled.C:
+			look(time.Now())
+		case err := <-watcher.errors():
+			s.log.Warn("some file events were lost, looking at the whole folder", "error", err)
+			look(time.Now())
+		case <-watcher.events():
+			now := time.Now()
+			since = cmp.Or(since, now)
+			settled.Reset(min(quiet, patience-now.Sub(since)))
+		}
+	}
+}
+
+// follow looks at the folder, and once more when there are new places to watch.
+func (s *Source) follow(watcher *watcher, observed time.Time) {
+	for range 2 {
+		err := s.refresh(observed)
+		if !watcher.follow(append(s.folder.linkedFolders(), s.config.Dir)...) || err != nil {
+			return
+		}
+	}
+}
+
+// refresh brings the registry in step with the folder. A folder that cannot be read is reported and
+// changes nothing.
+func (s *Source) refresh(observed time.Time) error {
+	changed, err := s.folder.refresh()
+	s.reportFolder(err)
+	if err != nil {
+		return err
+	}
+	var touched []registry.Object
+	for _, name := range changed {
+		var objects []object
+		if file := s.folder.files[name]; file != nil {
+			s.reportFile(file)
+			objects = file.objects
+		}
+		touched = append(touched, s.claims.replace(name, objects)...)
+	}
+	s.metrics.loads.Add(float64(len(changed)))
+	s.apply(observed, touched)
+	s.measure()
+	return nil
+}
+
+// apply has the translator and the registry follow what became of the touched objects.
+func (s *Source) apply(observed time.Time, touched []registry.Object) {
+	slices.SortFunc(touched, compareObjects)
+	var changes []source.Change
+	for _, object := range slices.Compact(touched) {
+		winner, found := s.claims.winner(object)
+		s.reportConflicts(object)
+		served, was := s.serving[object]
+		switch {
+		case found && was && winner == served:
+		case found:
+			s.serving[object] = winner
+			changes = append(changes, source.Change{Object: object, State: winner.object.state})
+		case was:
+			delete(s.serving, object)
+			changes = append(changes, source.Change{Object: object})
+		}
+	}
+	if len(changes) == 0 {
+		return
+	}
+	updates, problems := s.translator.Translate(changes...)
+	s.reportObjects(changes, problems)
+	if err := s.config.Registry.Apply(observed, updates...); err != nil {
+		s.log.Error("the registry refused objects, their last good state stays", "error", err)
+	}
+}
+
+func compareObjects(a, b registry.Object) int {
+	return cmp.Or(
+		strings.Compare(a.Kind, b.Kind),
+		strings.Compare(a.Namespace, b.Namespace),
+		strings.Compare(a.Name, b.Name),
+	)
+}

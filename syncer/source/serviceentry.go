@@ -1,0 +1,170 @@
+package source
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
+)
+
+// serviceEntry translates an Istio ServiceEntry: one resource for each of its hosts.
+func (t *Translator) serviceEntry(d *draft, entry *networkingv1.ServiceEntry) {
+	d.rejectName("metadata.name", d.object.Name, wantSubdomain, validation.IsDNS1123Subdomain(d.object.Name))
+	d.rejectName("metadata.namespace", d.object.Namespace, wantLabel, validation.IsDNS1123Label(d.object.Namespace))
+	visibility := t.visibility(d, "spec.exportTo", entry.Spec.GetExportTo())
+	if len(entry.Spec.GetHosts()) == 0 {
+		d.reject("spec.hosts", "it is empty", "at least one host")
+	}
+	if d.rejected {
+		return
+	}
+
+	addresses := readEntryAddresses(d, entry)
+	ports := entryPorts(d, entry.Spec.GetPorts())
+	for _, host := range entryHosts(d, entry.Spec.GetHosts()) {
+		body := &registryv1.Service{
+			Host:      host,
+			Namespace: d.object.Namespace,
+			Name:      d.object.Name,
+			Cluster:   t.options.Cluster,
+			Origin:    registryv1.Origin_ORIGIN_SERVICE_ENTRY,
+			Ports:     ports,
+			CreatedAt: createdAt(entry.CreationTimestamp),
+		}
+		body.Addresses, body.AddressKind = addresses.of(host)
+		d.yield(registryv1.ServiceEntryKey(t.options.Cluster, d.object.Namespace, d.object.Name, host), visibility,
+			&registryv1.Body{Body: &registryv1.Body_Service{Service: body}})
+	}
+}
+
+// entryHosts are the hosts that can be served. An invalid one does not touch the others.
+func entryHosts(d *draft, hosts []string) []string {
+	valid := make([]string, 0, len(hosts))
+	seen := make(map[string]bool, len(hosts))
+	for i, text := range hosts {
+		host, err := canonicalHost(text)
+		if err != nil {
+			d.report(Partial, fmt.Sprintf("spec.hosts[%d]", i), fmt.Sprintf("%q: %v", text, err), wantHost)
+			continue
+		}
+		if !seen[host] {
+			seen[host] = true
+			valid = append(valid, host)
+		}
+	}
+	return valid
+}
+
+// entryAddresses is where the addresses of a ServiceEntry's hosts may come from, the strongest
+// first: its spec, the virtual IPs in its status, its own endpoints.
+type entryAddresses struct {
+	literals  []netip.Addr
+	virtual   map[string]virtualIPs
+	wildcards bool // Whether wildcard hosts may have virtual IPs.
+	endpoints []netip.Addr
+}
+
+// virtualIPs are a host's, at most one of each family.
+type virtualIPs struct{ v4, v6 netip.Addr }
+
+func readEntryAddresses(d *draft, entry *networkingv1.ServiceEntry) entryAddresses {
+	addresses := entryAddresses{literals: entryLiterals(d, entry.Spec.GetAddresses())}
+	resolution := entry.Spec.GetResolution()
+	if hasVirtualIPs(entry) {
+		addresses.virtual = entryVirtualIPs(d, entry.Status.GetAddresses())
+		addresses.wildcards = resolution == networking.ServiceEntry_DYNAMIC_DNS
+	}
+	if resolution == networking.ServiceEntry_NONE || resolution == networking.ServiceEntry_STATIC {
+		for _, endpoint := range entry.Spec.GetEndpoints() {
+			// Names and Unix sockets are valid here but answer nothing.
+			if address, err := parseAddress(endpoint.GetAddress()); err == nil {
+				addresses.endpoints = append(addresses.endpoints, address)
+			}
+		}
+	}
+	return addresses
+}
+
+func (a entryAddresses) of(host string) ([][]byte, registryv1.AddressKind) {
+	if len(a.literals) > 0 {
+		return encodeAddresses(a.literals), registryv1.AddressKind_ADDRESS_KIND_LITERAL
+	}
+	if a.wildcards || !strings.HasPrefix(host, registryv1.WildcardPrefix) {
+		var addresses []netip.Addr
+		for _, address := range []netip.Addr{a.virtual[host].v4, a.virtual[host].v6} {
+			if address.IsValid() {
+				addresses = append(addresses, address)
+			}
+		}
+		if len(addresses) > 0 {
+			return encodeAddresses(addresses), registryv1.AddressKind_ADDRESS_KIND_VIRTUAL_IP
+		}
+	}
+	if len(a.endpoints) > 0 {
+		return encodeAddresses(a.endpoints), registryv1.AddressKind_ADDRESS_KIND_ENDPOINT
+	}
+	return nil, registryv1.AddressKind_ADDRESS_KIND_UNSPECIFIED
+}
+
+// entryLiterals are the addresses in the spec. A network of one address is that address; a larger
+// one cannot stand in a record.
+func entryLiterals(d *draft, texts []string) []netip.Addr {
+	var addresses []netip.Addr
+	for i, text := range texts {
+		single := text
+		if prefix, err := netip.ParsePrefix(text); err == nil {
+			if !prefix.IsSingleIP() {
+				d.report(Partial, fmt.Sprintf("spec.addresses[%d]", i),
+					fmt.Sprintf("%q: a network of more than one address answers no query", text), "an address, a /32 or a /128")
+				continue
+			}
+			single = prefix.Addr().String()
+		}
+		address, err := parseAddress(single)
+		if err != nil {
+			d.report(Partial, fmt.Sprintf("spec.addresses[%d]", i), fmt.Sprintf("%q: %v", text, err), "an address, a /32 or a /128")
+			continue
+		}
+		addresses = append(addresses, address)
+	}
+	return addresses
+}
+
+// hasVirtualIPs is the rule by which Istio allocates and Envoy listens: an address in the spec, a
+// resolution of NONE or the label says no.
+func hasVirtualIPs(entry *networkingv1.ServiceEntry) bool {
+	return len(entry.Spec.GetAddresses()) == 0 &&
+		entry.Spec.GetResolution() != networking.ServiceEntry_NONE &&
+		!strings.EqualFold(entry.Labels[AutoAllocateLabel], "false")
+}
+
+// entryVirtualIPs are the last address of each family that the status gives each host. Hosts that
+// are no longer in the spec are never asked for.
+func entryVirtualIPs(d *draft, status []*networking.ServiceEntryAddress) map[string]virtualIPs {
+	virtual := make(map[string]virtualIPs, len(status))
+	for i, entry := range status {
+		address, err := parseAddress(entry.GetValue())
+		if err != nil {
+			d.report(Partial, fmt.Sprintf("status.addresses[%d].value", i), fmt.Sprintf("%q: %v", entry.GetValue(), err), wantAddress)
+			continue
+		}
+		host, err := canonicalHost(entry.GetHost())
+		if err != nil {
+			d.report(Partial, fmt.Sprintf("status.addresses[%d].host", i), fmt.Sprintf("%q: %v", entry.GetHost(), err), wantHost)
+			continue
+		}
+		ips := virtual[host]
+		if address.Is4() {
+			ips.v4 = address
+		} else {
+			ips.v6 = address
+		}
+		virtual[host] = ips
+	}
+	return virtual
+}
