@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/meshvm/meshvm/syncer/registry"
+	"github.com/meshvm/meshvm/syncer/server"
+	"github.com/meshvm/meshvm/syncer/source/kubernetes"
+	"github.com/meshvm/meshvm/syncer/source/manifest"
+)
+
+// follower is a source of the registry.
+type follower interface {
+	// Run follows the source until the context ends.
+	Run(ctx context.Context) error
+}
+
+// serve puts the parts together and runs them until the context ends or one of them fails.
+func serve(ctx context.Context, s settings, log *slog.Logger) error {
+	log.Info("starting", "version", version)
+	metrics := prometheus.NewRegistry()
+	names := registry.New(registry.Options{})
+	follow, err := openSource(s, names, log, metrics)
+	if err != nil {
+		return err
+	}
+	front, err := server.New(names, server.Options{
+		ClusterDomain: s.translation.ClusterDomain,
+		Version:       version,
+		TLS:           s.tls,
+		Metrics:       metrics,
+		Log:           log,
+	})
+	if err != nil {
+		return err
+	}
+	var listener net.ListenConfig
+	vms, err := listener.Listen(ctx, "tcp", s.listen)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	people, err := listener.Listen(ctx, "tcp", s.httpListen)
+	if err != nil {
+		return fmt.Errorf("--http-listen: %w", errors.Join(err, vms.Close()))
+	}
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var group sync.WaitGroup
+	defer group.Wait()
+	// The source outlives the server, so that nobody is told that it has gone.
+	following, stopFollowing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopFollowing()
+	group.Go(func() {
+		if err := follow.Run(following); err != nil && following.Err() == nil {
+			cancel(fmt.Errorf("follow the source: %w", err))
+		}
+	})
+	return front.Serve(ctx, vms, people)
+}
+
+// openSource is the source that the flags name.
+func openSource(s settings, names *registry.Registry, log *slog.Logger, metrics prometheus.Registerer) (follower, error) {
+	if s.manifests != "" {
+		folder, err := manifest.New(manifest.Config{
+			Dir:         s.manifests,
+			Registry:    names.AddSource("manifests"),
+			Translation: s.translation,
+			Log:         log,
+			Metrics:     metrics,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("--manifests: %w", err)
+		}
+		return folder, nil
+	}
+	reach, err := kubernetes.RESTConfig(s.kubeconfig)
+	switch {
+	case err != nil && s.kubeconfig == "":
+		return nil, fmt.Errorf("neither --kubeconfig nor --manifests is given: %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("--kubeconfig: %w", err)
+	}
+	cluster, err := kubernetes.New(kubernetes.Config{
+		REST:        reach,
+		Registry:    names.AddSource("kubernetes"),
+		Translation: s.translation,
+		Version:     version,
+		Log:         log,
+		Metrics:     metrics,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("follow the cluster: %w", err)
+	}
+	return cluster, nil
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/meshvm/meshvm/plugin/mirror"
+	"github.com/meshvm/meshvm/plugin/watch"
+	"github.com/meshvm/meshvm/syncer/server/explain"
+)
+
+// TTLs that a VM answers with unless its Corefile says otherwise, in seconds.
+const (
+	defaultTTL         = 30
+	defaultEndpointTTL = 5
+)
+
+// askAsVM fills a mirror over a stream, as a VM does, and reads the answer from it.
+func (l *lookup) askAsVM(ctx context.Context) (explain.Explanation, error) {
+	config := l.connection
+	config.Addresses = []string{l.syncer}
+	config.Namespace = l.namespace
+	config.Version = "meshvmctl " + version
+	config.Node, _ = os.Hostname() // for people only
+	m := mirror.New(mirror.Options{Namespace: l.namespace, TTL: defaultTTL, EndpointTTL: defaultEndpointTTL})
+	progress := newProgress()
+	client, err := watch.New(config, m, nil, progress)
+	if err != nil {
+		return explain.Explanation{}, usageError{err}
+	}
+	watching, stop := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer stop()
+	group.Go(func() { _ = client.Run(watching) }) // it ends as it is told to
+
+	select {
+	case <-progress.synced:
+		return l.answer(m.State())
+	case <-progress.failed:
+		return explain.Explanation{}, fmt.Errorf("follow the syncer: %s", client.Status().LastError)
+	case <-ctx.Done():
+		reason := cmp.Or(client.Status().LastError, ctx.Err().Error())
+		return explain.Explanation{}, fmt.Errorf("%s has not sent the registry within %s: %s", l.syncer, l.timeout, reason)
+	}
+}
+
+// progress tells when the mirror is in step, and when a stream did not come about: who asks by hand
+// wants to know that at once.
+type progress struct {
+	watch.Ignore
+	synced, failed       chan struct{}
+	syncedOnce, failOnce sync.Once
+}
+
+func newProgress() *progress {
+	return &progress{synced: make(chan struct{}), failed: make(chan struct{})}
+}
+
+// Heartbeat implements watch.Observer.
+func (p *progress) Heartbeat(time.Time) { p.syncedOnce.Do(func() { close(p.synced) }) }
+
+// ConnectFailed implements watch.Observer.
+func (p *progress) ConnectFailed(string, watch.Cause) { p.failOnce.Do(func() { close(p.failed) }) }

@@ -1,0 +1,90 @@
+// Command meshvmctl shows operators what the mesh's registry answers, and why.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"text/tabwriter"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// Exit codes.
+const (
+	exitFound       = 0
+	exitNotFound    = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+)
+
+// command is one thing that meshvmctl does.
+type command struct {
+	name, summary string
+	run           func(ctx context.Context, args []string, stdout, stderr io.Writer) int
+}
+
+// commands are in the order in which help lists them.
+func commands() []command {
+	return []command{
+		{"lookup", "show what the registry answers for a name, from which object and why", runLookup},
+		{"version", "print the version", runVersion},
+		{"help", "print this help", runHelp},
+	}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the whole command.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		fmt.Fprintln(stderr, "meshvmctl: want a command (see meshvmctl help)")
+		return exitUsage
+	}
+	name := args[0]
+	switch name {
+	case "-h", "--help":
+		name = "help"
+	case "--version":
+		name = "version"
+	}
+	for _, c := range commands() {
+		if c.name == name {
+			return c.run(ctx, args[1:], stdout, stderr)
+		}
+	}
+	fmt.Fprintf(stderr, "meshvmctl: unknown command %q (see meshvmctl help)\n", args[0])
+	return exitUsage
+}
+
+func runVersion(_ context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 {
+		fmt.Fprintf(stderr, "meshvmctl version: unexpected argument %q\n", args[0])
+		return exitUsage
+	}
+	fmt.Fprintf(stdout, "meshvmctl %s\n", version)
+	return exitFound
+}
+
+func runHelp(_ context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 {
+		fmt.Fprintf(stderr, "meshvmctl help: unexpected argument %q; try meshvmctl %s --help\n", args[0], args[0])
+		return exitUsage
+	}
+	fmt.Fprint(stdout, "meshvmctl shows what the mesh's registry answers, and why.\n\nUsage:\n  meshvmctl COMMAND [flags]\n\nCommands:\n")
+	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	for _, c := range commands() {
+		fmt.Fprintf(table, "  %s\t%s\n", c.name, c.summary)
+	}
+	table.Flush()
+	fmt.Fprint(stdout, "\nmeshvmctl COMMAND --help tells more about one.\n")
+	return exitFound
+}

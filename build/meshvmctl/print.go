@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/meshvm/meshvm/syncer/server/explain"
+)
+
+// outcomes in the words of who reads dig's output.
+var outcomes = map[explain.Outcome]string{
+	explain.Answered:  "answered",
+	explain.NoData:    "NODATA: the name exists, such a record does not",
+	explain.NameError: "NXDOMAIN: there is no such name",
+	explain.PassedOn:  "passed on: the mesh has no say, the VM asks its upstream servers",
+}
+
+// printText writes an explanation for people: the answer first, then where it comes from and why, then
+// who else claimed the name.
+func printText(w io.Writer, e explain.Explanation) error {
+	p := printer{w: bufio.NewWriter(w)}
+	fmt.Fprintf(p.w, "%s: %s\n", e.Name, outcomes[e.Outcome])
+	p.section("", func(row func(...string)) {
+		for _, record := range e.Records {
+			row("  "+record.Type, record.Value, ttl(record))
+		}
+	})
+	p.section("", func(row func(...string)) { provenance(row, e) })
+	p.section("endpoints", func(row func(...string)) {
+		for _, endpoint := range e.Endpoints {
+			row("  "+strings.Join(endpoint.Addresses, ", "), condition(endpoint), strings.Join(endpoint.Names, ", "), endpoint.Slice.String())
+		}
+	})
+	for _, candidate := range e.Candidates {
+		title := "claims of " + candidate.Host
+		if !candidate.Chosen {
+			title += ", not used"
+		}
+		p.section(title, func(row func(...string)) {
+			for _, claim := range candidate.Claims {
+				row(mark(claim)+claim.Object.String(), content(claim), "exported to "+claim.ExportTo, created(claim), claim.Reason)
+			}
+		})
+	}
+	return p.w.Flush()
+}
+
+// printer writes sections of aligned columns.
+type printer struct{ w *bufio.Writer }
+
+// section writes the rows that fill makes, under a title if there is one. Nothing, if it makes none.
+func (p *printer) section(title string, fill func(row func(cells ...string))) {
+	table := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
+	first := true
+	fill(func(cells ...string) {
+		if first && title != "" {
+			fmt.Fprintf(p.w, "\n%s\n", title)
+		}
+		first = false
+		for len(cells) > 0 && cells[len(cells)-1] == "" {
+			cells = cells[:len(cells)-1]
+		}
+		fmt.Fprintln(table, strings.Join(cells, "\t"))
+	})
+	table.Flush() // an error stays with p.w, whose Flush tells it
+}
+
+// provenance says from which objects an answer comes, and why.
+func provenance(row func(...string), e explain.Explanation) {
+	for i, object := range e.Objects {
+		row([]string{"from", ""}[min(i, 1)], object.String())
+	}
+	row("why", e.Reason)
+	if e.Host != "" && e.Host != e.Name {
+		row("host", e.Host)
+	}
+	if e.AddressKind != "" {
+		row("addresses", e.AddressKind)
+	}
+	row("seen from", cmp.Or(e.Namespace, "no namespace"))
+	row("registry", fmt.Sprintf("revision %d, zone %s", e.Revision, e.ClusterDomain))
+	if !e.Ready {
+		row("note", "the syncer is not ready: the answer may lack what has not synced")
+	}
+}
+
+func condition(endpoint explain.Endpoint) string {
+	switch {
+	case endpoint.Ready:
+		return "ready"
+	case endpoint.Terminating:
+		return "terminating"
+	default:
+		return "not ready"
+	}
+}
+
+// mark tells winners from the rest.
+func mark(claim explain.Claim) string {
+	if claim.Winner {
+		return "  + "
+	}
+	return "  - "
+}
+
+func ttl(record explain.Record) string {
+	if record.TTL == 0 {
+		return ""
+	}
+	return fmt.Sprintf("TTL %d s", record.TTL)
+}
+
+// content is what a claim would answer.
+func content(claim explain.Claim) string {
+	switch {
+	case claim.ExternalName != "":
+		return "alias of " + claim.ExternalName
+	case claim.Headless:
+		return "headless"
+	case len(claim.Addresses) == 0:
+		return "no addresses"
+	default:
+		return fmt.Sprintf("%s (%s)", strings.Join(claim.Addresses, ", "), claim.AddressKind)
+	}
+}
+
+func created(claim explain.Claim) string {
+	if claim.CreatedAt == nil {
+		return ""
+	}
+	return "created " + claim.CreatedAt.Format(time.RFC3339)
+}
