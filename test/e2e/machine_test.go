@@ -1,0 +1,197 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// machine is what runs on one virtual machine: CoreDNS with the plugin, and an upstream.
+type machine struct {
+	t        *testing.T
+	address  string // where CoreDNS answers
+	ready    string
+	metrics  string
+	snapshot string
+	corefile string
+	coredns  *process
+}
+
+// outside is what the upstream of a machine answers for any name and type A.
+const outside = "198.51.100.7"
+
+// newMachine makes a machine that follows the given syncers and starts CoreDNS on it. Lines are put
+// into the meshvm block; without any the connection is plaintext.
+func newMachine(t *testing.T, syncers []string, lines ...string) *machine {
+	t.Helper()
+	m := &machine{
+		t:        t,
+		address:  freeAddress(t),
+		ready:    freeAddress(t),
+		metrics:  freeAddress(t),
+		snapshot: filepath.Join(t.TempDir(), "registry.snapshot"),
+		corefile: filepath.Join(t.TempDir(), "Corefile"),
+	}
+	if len(lines) == 0 {
+		lines = []string{"insecure", "namespace vm"}
+	}
+	m.configure(syncers, lines...)
+	m.boot()
+	return m
+}
+
+// configure writes the Corefile. A CoreDNS that runs picks it up.
+func (m *machine) configure(syncers []string, lines ...string) {
+	m.t.Helper()
+	host, port, err := net.SplitHostPort(m.address)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	text := fmt.Sprintf(`.:%s {
+    bind %s
+    errors
+    log
+    reload 2s 1s
+    ready %s
+    prometheus %s
+    meshvm {
+        syncer %s
+        snapshot %s
+        %s
+    }
+    forward . %s
+}
+`, port, host, m.ready, m.metrics, strings.Join(syncers, " "), m.snapshot, strings.Join(lines, "\n        "), upstream(m.t))
+	write(m.t, filepath.Dir(m.corefile), filepath.Base(m.corefile), text)
+}
+
+func (m *machine) boot() {
+	m.t.Helper()
+	m.coredns = start(m.t, "coredns", "-conf", m.corefile)
+	m.coredns.wrote("CoreDNS-")
+	eventually(m.t, "CoreDNS answers", func() error {
+		_, err := m.exchange("outside.example.net.", dns.TypeA)
+		return err
+	})
+}
+
+// upstream is a DNS server that knows every name outside the mesh.
+func upstream(t *testing.T) string {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
+		reply := new(dns.Msg).SetReply(r)
+		if r.Question[0].Qtype == dns.TypeA {
+			reply.Answer = []dns.RR{&dns.A{
+				Hdr: dns.RR_Header{Name: r.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60},
+				A:   net.ParseIP(outside),
+			}}
+		}
+		w.WriteMsg(reply)
+	})}
+	go server.ActivateAndServe()
+	t.Cleanup(func() { server.Shutdown() })
+	return conn.LocalAddr().String()
+}
+
+func (m *machine) exchange(name string, qtype uint16) (*dns.Msg, error) {
+	client := &dns.Client{Timeout: 2 * time.Second}
+	reply, _, err := client.Exchange(new(dns.Msg).SetQuestion(name, qtype), m.address)
+	return reply, err
+}
+
+// ask is what CoreDNS answers now: the rcode, or the data of the records, sorted, joined by spaces.
+func (m *machine) ask(name string, qtype uint16) (string, error) {
+	reply, err := m.exchange(name, qtype)
+	if err != nil {
+		return "", err
+	}
+	if reply.Rcode != dns.RcodeSuccess {
+		return dns.RcodeToString[reply.Rcode], nil
+	}
+	var data []string
+	for _, rr := range reply.Answer {
+		data = append(data, strings.TrimPrefix(rr.String(), rr.Header().String()))
+	}
+	slices.Sort(data)
+	return strings.Join(data, " "), nil
+}
+
+// answers waits until a query gets the wanted answer, and returns how long that took. The empty answer
+// is NODATA.
+func (m *machine) answers(name string, qtype uint16, want string) time.Duration {
+	m.t.Helper()
+	return eventually(m.t, fmt.Sprintf("%s %s is answered %q", name, dns.TypeToString[qtype], want), func() error {
+		got, err := m.ask(name, qtype)
+		if err == nil && got != want {
+			err = fmt.Errorf("got %q", got)
+		}
+		return err
+	})
+}
+
+// answersNow fails when the very next answer is not the wanted one.
+func (m *machine) answersNow(name string, qtype uint16, want string) {
+	m.t.Helper()
+	if got, err := m.ask(name, qtype); err != nil || got != want {
+		m.t.Errorf("%s %s: got %q, %v, want %q", name, dns.TypeToString[qtype], got, err, want)
+	}
+}
+
+// isReady waits until CoreDNS says that it is ready.
+func (m *machine) isReady() {
+	m.t.Helper()
+	eventually(m.t, "CoreDNS is ready", func() error { return status("http://"+m.ready+"/ready", http.StatusOK) })
+}
+
+// metric waits until CoreDNS exposes a line.
+func (m *machine) metric(line string) {
+	m.t.Helper()
+	eventually(m.t, "metric "+line, func() error {
+		body, _, err := get("http://" + m.metrics + "/metrics")
+		if err == nil && !slices.Contains(strings.Split(body, "\n"), line) {
+			err = fmt.Errorf("not among the metrics")
+		}
+		return err
+	})
+}
+
+// saved waits until a snapshot is on disk.
+func (m *machine) saved() {
+	m.t.Helper()
+	eventually(m.t, "snapshot is saved", func() error {
+		_, err := os.Stat(m.snapshot)
+		return err
+	})
+}
+
+func status(url string, want int) error {
+	body, got, err := get(url)
+	if err == nil && got != want {
+		err = fmt.Errorf("got status %d, want %d: %s", got, want, body)
+	}
+	return err
+}
+
+func get(url string) (string, int, error) {
+	client := http.Client{Timeout: 5 * time.Second}
+	response, err := client.Get(url)
+	if err != nil {
+		return "", 0, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return string(body), response.StatusCode, err
+}
