@@ -1,0 +1,54 @@
+# Targets for people. Everything that they need is a Go module with a pinned version: go.mod for the
+# product, build/tools/go.mod for tools, test/servers/go.mod for the servers that tests run against.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GO      ?= go
+TOOL    := $(GO) tool -modfile=build/tools/go.mod
+
+# grpcnotrace and no cgo keep the VM's binary small and static.
+GOFLAGS_RELEASE := -trimpath -tags grpcnotrace
+LDFLAGS         := -s -w
+
+.PHONY: build
+build: bin/coredns bin/meshvm-syncer bin/meshvmctl ## Build the three binaries into bin/
+
+.PHONY: bin/coredns bin/meshvm-syncer bin/meshvmctl
+bin/coredns bin/meshvm-syncer bin/meshvmctl:
+	CGO_ENABLED=0 $(GO) build $(GOFLAGS_RELEASE) -ldflags "$(LDFLAGS) -X main.version=$(VERSION)" -o $@ ./build/$(@F)
+
+.PHONY: run
+run: build ## Run syncer and CoreDNS on this machine, with example manifests, until Ctrl-C
+	sh build/quickstart.sh
+
+.PHONY: test
+test: test-servers ## Run every test, with the race detector
+	$(GO) test -race -timeout 30m ./...
+
+.PHONY: test-servers
+test-servers: ## Build the real kube-apiserver and etcd for tests into bin/test/
+	sh test/servers/build.sh bin/test
+
+.PHONY: lint
+lint: ## Lint, and fail when generated code is stale
+	$(TOOL) golangci-lint run
+	sh build/stale.sh
+
+.PHONY: generate
+generate: ## Generate Go from registry.proto
+	$(GO) generate ./syncer/api/...
+
+.PHONY: bench
+bench: ## Run the benchmarks: ns, bytes and allocations
+	$(GO) test -run '^$$' -bench . -benchmem ./plugin/... ./syncer/...
+
+.PHONY: bench-process
+bench-process: ## Measure the whole process with dnsperf (Debian package dnsperf)
+	$(GO) run ./test/bench/process
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
