@@ -20,8 +20,7 @@ stop() {
 	echo "stopped"
 }
 trap stop EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+trap 'exit 0' INT TERM
 
 bin/meshvm-syncer --manifests "$manifests" --insecure \
 	--listen 127.0.0.1:15054 --http-listen 127.0.0.1:15055 &

@@ -16,18 +16,18 @@ import (
 	"github.com/miekg/dns"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/meshvm/meshvm/build/coredns/corednstest"
 	"github.com/meshvm/meshvm/plugin/mirror"
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
+	"github.com/meshvm/meshvm/test/programs"
 )
 
-func TestMain(m *testing.M) { os.Exit(corednstest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(programs.Main(m, programs.CoreDNS)) }
 
 // sample is one file of this directory, as it is but for what belongs to a machine.
 type sample struct {
 	address               string // where it serves
 	health, ready, metric string // empty where the sample has none
-	process               *corednstest.Process
+	process               *programs.Process
 }
 
 // start starts the sample on free ports of loopback, with upstream in place of the
@@ -49,16 +49,16 @@ func start(t *testing.T, name, upstream string, registry []*registryv1.Resource)
 		text = strings.Replace(text, old, substitute, 1)
 	}
 
-	dir := corednstest.Credentials(t)
+	dir := programs.Credentials(t)
 	if err := os.MkdirAll(filepath.Join(dir, "bin", "quickstart"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s := &sample{address: corednstest.FreeAddress(t)}
+	s := &sample{address: programs.FreeAddress(t)}
 	_, port, err := net.SplitHostPort(s.address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := corednstest.FreeAddress(t)
+	nobody := programs.FreeAddress(t)
 	snapshot := "registry.snapshot"
 
 	switch name {
@@ -71,7 +71,7 @@ func start(t *testing.T, name, upstream string, registry []*registryv1.Resource)
 		replace("meshvm-syncer.example.org:15054", nobody)
 		replace("/etc/certs/cert-chain.pem /etc/certs/key.pem /etc/certs/root-cert.pem", "cert.pem key.pem ca.pem")
 		replace("/var/lib/meshvm/registry.snapshot", snapshot)
-		s.health, s.ready, s.metric = corednstest.FreeAddress(t), corednstest.FreeAddress(t), corednstest.FreeAddress(t)
+		s.health, s.ready, s.metric = programs.FreeAddress(t), programs.FreeAddress(t), programs.FreeAddress(t)
 		replace("health 127.0.0.1:15056", "health "+s.health)
 		replace("ready 127.0.0.1:15057", "ready "+s.ready)
 		replace("prometheus 127.0.0.1:9153", "prometheus "+s.metric)
@@ -95,7 +95,7 @@ func start(t *testing.T, name, upstream string, registry []*registryv1.Resource)
 			t.Fatal(err)
 		}
 	}
-	s.process = corednstest.StartIn(t, dir, "-conf", corednstest.Corefile(t, text))
+	s.process = programs.StartIn(t, dir, programs.CoreDNS, "-conf", programs.Corefile(t, text))
 	s.process.WaitForStart(t)
 	return s
 }
@@ -123,10 +123,10 @@ func TestSamples(t *testing.T) {
 	}
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
-			s := start(t, name, corednstest.Upstream(t), nil)
+			s := start(t, name, programs.Upstream(t), nil)
 
 			for _, network := range []string{"udp", "tcp"} {
-				outside := corednstest.Query(t, network, s.address, "www.example.net", dns.TypeA)
+				outside := programs.Query(t, network, s.address, "www.example.net", dns.TypeA)
 				if name == "split-dns" {
 					if outside.Rcode != dns.RcodeRefused {
 						t.Errorf("Outside name over %s: got %s, want REFUSED", network, dns.RcodeToString[outside.Rcode])
@@ -134,7 +134,7 @@ func TestSamples(t *testing.T) {
 				} else if outside.Rcode != dns.RcodeSuccess || len(outside.Answer) != 1 || !outside.Answer[0].(*dns.A).A.Equal(net.IPv4(192, 0, 2, 53)) {
 					t.Errorf("Outside name over %s: got\n%v\nwant 192.0.2.53", network, outside)
 				}
-				mesh := corednstest.Query(t, network, s.address, "reviews.default.svc.cluster.local", dns.TypeA)
+				mesh := programs.Query(t, network, s.address, "reviews.default.svc.cluster.local", dns.TypeA)
 				if mesh.Rcode != dns.RcodeServerFailure {
 					t.Errorf("Mesh name with nothing loaded over %s: got %s, want SERVFAIL", network, dns.RcodeToString[mesh.Rcode])
 				}
@@ -166,17 +166,17 @@ func TestRestart(t *testing.T) {
 	}
 	for _, name := range samples(t) {
 		t.Run(name, func(t *testing.T) {
-			s := start(t, name, corednstest.Upstream(t), registry)
+			s := start(t, name, programs.Upstream(t), registry)
 			for host, want := range map[string]net.IP{
 				"reviews.default.svc.cluster.local": net.IPv4(10, 96, 0, 1),
 				"payments.example.net":              net.IPv4(240, 240, 0, 1),
 			} {
-				answer := corednstest.Query(t, "udp", s.address, host, dns.TypeA)
+				answer := programs.Query(t, "udp", s.address, host, dns.TypeA)
 				if answer.Rcode != dns.RcodeSuccess || len(answer.Answer) != 1 || !answer.Answer[0].(*dns.A).A.Equal(want) {
 					t.Errorf("Got for %s\n%v\nwant %v", host, answer, want)
 				}
 			}
-			absent := corednstest.Query(t, "udp", s.address, "absent.default.svc.cluster.local", dns.TypeA)
+			absent := programs.Query(t, "udp", s.address, "absent.default.svc.cluster.local", dns.TypeA)
 			if absent.Rcode != dns.RcodeNameError {
 				t.Errorf("Got %s for a mesh name that is not there, want NXDOMAIN", dns.RcodeToString[absent.Rcode])
 			}

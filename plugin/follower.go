@@ -16,9 +16,16 @@ import (
 	"github.com/meshvm/meshvm/plugin/watch"
 )
 
-// saveDelay is how long after a change the snapshot is written: long enough to gather a burst, short
-// enough that a power cut costs seconds.
-const saveDelay = 2 * time.Second
+const (
+	// saveDelay is how long after a change the snapshot is written: long enough to gather a burst, short
+	// enough that a power cut costs seconds.
+	saveDelay = 2 * time.Second
+	// saveInterval is how old the snapshot's word on when the registry was current may get. After a
+	// crash it decides whether answers are stale.
+	saveInterval = 5 * time.Minute
+	// saveRetry is how long a snapshot that could not be saved is left alone.
+	saveRetry = 30 * time.Second
+)
 
 // follower is a mirror, the stream that keeps it in step with a syncer, and the snapshot that outlives
 // both. It belongs to the process, not to an instance of the plugin.
@@ -93,6 +100,7 @@ func (f *follower) report(err error) {
 func (f *follower) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
+	changed := f.mirror.Changed()
 	f.tasks.Go(func() {
 		if err := f.client.Run(ctx); err != nil && ctx.Err() == nil {
 			f.log.Error("stream ended for good", "error", err)
@@ -100,7 +108,7 @@ func (f *follower) start() {
 	})
 	f.tasks.Go(func() { f.keepAge(ctx) })
 	if f.file != nil {
-		f.tasks.Go(func() { f.keepSnapshot(ctx) })
+		f.tasks.Go(func() { f.keepSnapshot(ctx, changed) })
 	}
 }
 
@@ -134,29 +142,43 @@ func (f *follower) measureAge() {
 	f.age.Store(int64(age))
 }
 
-// keepSnapshot saves within seconds of a change, and once more at the end.
-func (f *follower) keepSnapshot(ctx context.Context) {
-	for changed := f.mirror.Changed(); ; {
+// keepSnapshot saves within seconds of a change, now and then without one, and once more at the end. The
+// first change is told by changed.
+func (f *follower) keepSnapshot(ctx context.Context, changed <-chan struct{}) {
+	for {
 		select {
 		case <-ctx.Done():
 			f.save()
 			return
 		case <-changed:
+		case <-time.After(saveInterval):
+			// The same registry, but known to be current until later.
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(saveDelay):
+		pause := saveDelay
+		for {
+			select {
+			case <-ctx.Done():
+				f.save()
+				return
+			case <-time.After(pause):
+			}
 			changed = f.mirror.Changed()
-			f.save()
+			if f.save() {
+				break
+			}
+			pause = saveRetry
 		}
 	}
 }
 
-func (f *follower) save() {
-	if err := f.file.save(f); err != nil {
+// save reports whether the snapshot is as it should be.
+func (f *follower) save() bool {
+	err := f.file.save(f)
+	if err != nil {
 		snapshotErrors.WithLabelValues("save").Inc()
 		f.log.Error("snapshot not saved, the one before stays", "error", err)
 	}
+	return err == nil
 }
 
 // snapshotFile is a file that one follower at a time may write. When the Corefile changes, the new

@@ -12,7 +12,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin/pkg/fall"
 
-	"github.com/meshvm/meshvm/build/coredns/corednstest"
+	"github.com/meshvm/meshvm/test/programs"
 )
 
 // defaults is the Config of the shortest block there is, changed by edit.
@@ -37,7 +37,7 @@ func defaults(edit func(*Config)) *Config {
 }
 
 func TestParse(t *testing.T) {
-	dir := corednstest.Credentials(t)
+	dir := programs.Credentials(t)
 	in := func(name string) string { return filepath.Join(dir, name) }
 
 	tests := []struct {
@@ -162,7 +162,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestParseErrors(t *testing.T) {
-	dir := corednstest.Credentials(t)
+	dir := programs.Credentials(t)
 	write(t, dir, "empty", " \n")
 	write(t, dir, "large", strings.Repeat("x", 12<<10+1))
 	write(t, dir, "text.pem", "no certificate\n")

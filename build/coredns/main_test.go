@@ -14,10 +14,10 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/meshvm/meshvm/build/coredns/corednstest"
+	"github.com/meshvm/meshvm/test/programs"
 )
 
-func TestMain(m *testing.M) { os.Exit(corednstest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(programs.Main(m, programs.CoreDNS)) }
 
 // corefile is the least that serves: nothing to stream from, nothing on disk.
 func corefile(address, more string) string {
@@ -39,12 +39,12 @@ func corefile(address, more string) string {
 }
 
 func TestVersion(t *testing.T) {
-	p := corednstest.Start(t, "-version")
+	p := programs.Start(t, programs.CoreDNS, "-version")
 	if code := p.Wait(t); code != 0 {
 		t.Errorf("Got exit code %d, want 0", code)
 	}
 	want := []string{
-		"CoreDNS-1.15.0+meshvm-" + corednstest.Version,
+		"CoreDNS-1.15.0+meshvm-" + programs.Version,
 		runtime.GOOS + "/" + runtime.GOARCH + ", " + runtime.Version() + ", ",
 	}
 	lines := strings.Split(p.Output(), "\n")
@@ -56,7 +56,7 @@ func TestVersion(t *testing.T) {
 // TestPlugins holds the build to exactly the plugins that have a place in the
 // order: one more would be linked for nothing, one less would fail in a Corefile.
 func TestPlugins(t *testing.T) {
-	p := corednstest.Start(t, "-plugins")
+	p := programs.Start(t, programs.CoreDNS, "-plugins")
 	if code := p.Wait(t); code != 0 {
 		t.Errorf("Got exit code %d, want 0", code)
 	}
@@ -70,7 +70,7 @@ func TestPlugins(t *testing.T) {
 // TestSize holds the size that a VM has to download and hold in memory.
 func TestSize(t *testing.T) {
 	const most = 32_000_000
-	info, err := os.Stat(corednstest.Binary(t))
+	info, err := os.Stat(programs.Binary(t, programs.CoreDNS))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,16 +81,16 @@ func TestSize(t *testing.T) {
 }
 
 func TestServe(t *testing.T) {
-	address, upstream := corednstest.FreeAddress(t), corednstest.Upstream(t)
+	address, upstream := programs.FreeAddress(t), programs.Upstream(t)
 	pidFile := filepath.Join(t.TempDir(), "coredns.pid")
-	p, _ := corednstest.Serve(t, corefile(address, "forward . "+upstream), "-pidfile", pidFile)
+	p, _ := programs.Serve(t, corefile(address, "forward . "+upstream), "-pidfile", pidFile)
 
 	for _, network := range []string{"udp", "tcp"} {
-		answer := corednstest.Query(t, network, address, "www.example.net", dns.TypeA)
+		answer := programs.Query(t, network, address, "www.example.net", dns.TypeA)
 		if answer.Rcode != dns.RcodeSuccess || len(answer.Answer) != 1 || !answer.Answer[0].(*dns.A).A.Equal(net.IPv4(192, 0, 2, 53)) {
 			t.Errorf("Outside name over %s: got\n%v\nwant 192.0.2.53", network, answer)
 		}
-		answer = corednstest.Query(t, network, address, "reviews.default.svc.cluster.local", dns.TypeA)
+		answer = programs.Query(t, network, address, "reviews.default.svc.cluster.local", dns.TypeA)
 		if answer.Rcode != dns.RcodeServerFailure {
 			t.Errorf("Mesh name with nothing loaded over %s: got %s, want SERVFAIL", network, dns.RcodeToString[answer.Rcode])
 		}
@@ -118,9 +118,9 @@ func TestFlags(t *testing.T) {
 	}
 	for _, name := range []string{"-dns.port", "-p"} {
 		t.Run(name, func(t *testing.T) {
-			port := corednstest.FreePort(t)
-			corednstest.Serve(t, config("."), name, port)
-			answer := corednstest.Query(t, "udp", "127.0.0.1:"+port, "a.cluster.local", dns.TypeA)
+			port := programs.FreePort(t)
+			programs.Serve(t, config("."), name, port)
+			answer := programs.Query(t, "udp", "127.0.0.1:"+port, "a.cluster.local", dns.TypeA)
 			if answer.Rcode != dns.RcodeServerFailure {
 				t.Errorf("Got %s, want SERVFAIL", dns.RcodeToString[answer.Rcode])
 			}
@@ -128,8 +128,8 @@ func TestFlags(t *testing.T) {
 	}
 	t.Run("-quiet", func(t *testing.T) {
 		// A reload happens after everything that a start says.
-		file := corednstest.Corefile(t, corefile("127.0.0.1:0", "reload 2s 1s"))
-		p := corednstest.Start(t, "-conf", file, "-quiet")
+		file := programs.Corefile(t, corefile("127.0.0.1:0", "reload 2s 1s"))
+		p := programs.Start(t, programs.CoreDNS, "-conf", file, "-quiet")
 		p.WaitFor(t, "plugin/reload: Running configuration")
 		if err := os.WriteFile(file, []byte(corefile("127.0.0.1:0", "reload 2s 1s\n\tbufsize 1232")), 0o600); err != nil {
 			t.Fatal(err)
@@ -142,16 +142,16 @@ func TestFlags(t *testing.T) {
 		}
 	})
 	t.Run("unknown", func(t *testing.T) {
-		expectRefusal(t, corednstest.Start(t, "-cfg", "x"), 2, "flag provided but not defined: -cfg", "-conf string")
+		expectRefusal(t, programs.Start(t, programs.CoreDNS, "-cfg", "x"), 2, "flag provided but not defined: -cfg", "-conf string")
 	})
 	t.Run("arguments", func(t *testing.T) {
-		expectRefusal(t, corednstest.Start(t, "Corefile"), 1, "extra command line arguments: [Corefile]")
+		expectRefusal(t, programs.Start(t, programs.CoreDNS, "Corefile"), 1, "extra command line arguments: [Corefile]")
 	})
 	t.Run("no Corefile", func(t *testing.T) {
-		expectRefusal(t, corednstest.Start(t), 1, "no Corefile here: name one with -conf FILE")
+		expectRefusal(t, programs.Start(t, programs.CoreDNS), 1, "no Corefile here: name one with -conf FILE")
 	})
 	t.Run("Corefile that is not there", func(t *testing.T) {
-		expectRefusal(t, corednstest.Start(t, "-conf", "/nowhere/Corefile"), 1, "open /nowhere/Corefile: no such file or directory")
+		expectRefusal(t, programs.Start(t, programs.CoreDNS, "-conf", "/nowhere/Corefile"), 1, "open /nowhere/Corefile: no such file or directory")
 	})
 }
 
@@ -168,7 +168,7 @@ func TestBadCorefile(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			expectRefusal(t, corednstest.Start(t, "-conf", corednstest.Corefile(t, test.corefile)), 1, test.want...)
+			expectRefusal(t, programs.Start(t, programs.CoreDNS, "-conf", programs.Corefile(t, test.corefile)), 1, test.want...)
 		})
 	}
 }
@@ -176,30 +176,30 @@ func TestBadCorefile(t *testing.T) {
 // TestSecondCopy is about SO_REUSEPORT, with which a second copy would start and
 // take half of the queries.
 func TestSecondCopy(t *testing.T) {
-	address := corednstest.FreeAddress(t)
-	first, _ := corednstest.Serve(t, corefile(address, ""))
+	address := programs.FreeAddress(t)
+	first, _ := programs.Serve(t, corefile(address, ""))
 
-	second := corednstest.Start(t, "-conf", corednstest.Corefile(t, corefile(address, "")))
+	second := programs.Start(t, programs.CoreDNS, "-conf", programs.Corefile(t, corefile(address, "")))
 	expectRefusal(t, second, 1, "plugin/meshvm: udp "+address+" is in use: another copy of CoreDNS or another DNS server has it")
-	if answer := corednstest.Query(t, "udp", address, "a.cluster.local", dns.TypeA); answer.Rcode != dns.RcodeServerFailure {
+	if answer := programs.Query(t, "udp", address, "a.cluster.local", dns.TypeA); answer.Rcode != dns.RcodeServerFailure {
 		t.Errorf("Got %s from the first copy, want SERVFAIL", dns.RcodeToString[answer.Rcode])
 	}
-	other, _ := corednstest.Serve(t, corefile(corednstest.FreeAddress(t), "")) // another port is another matter
+	other, _ := programs.Serve(t, corefile(programs.FreeAddress(t), "")) // another port is another matter
 	other.Signal(t, syscall.SIGTERM)
 	other.Wait(t)
 
 	first.Signal(t, syscall.SIGKILL)
 	first.Wait(t)
-	corednstest.Serve(t, corefile(address, "")) // nothing was left behind
+	programs.Serve(t, corefile(address, "")) // nothing was left behind
 }
 
 // TestTwoAtOnce starts copies at the same moment: one serves, the rest give way.
 func TestTwoAtOnce(t *testing.T) {
-	address := corednstest.FreeAddress(t)
-	file := corednstest.Corefile(t, corefile(address, ""))
-	var copies []*corednstest.Process
+	address := programs.FreeAddress(t)
+	file := programs.Corefile(t, corefile(address, ""))
+	var copies []*programs.Process
 	for range 4 {
-		copies = append(copies, corednstest.Start(t, "-conf", file))
+		copies = append(copies, programs.Start(t, programs.CoreDNS, "-conf", file))
 	}
 	serving := 0
 	for _, p := range copies {
@@ -214,8 +214,8 @@ func TestTwoAtOnce(t *testing.T) {
 }
 
 func TestReload(t *testing.T) {
-	address := corednstest.FreeAddress(t)
-	p, file := corednstest.Serve(t, corefile(address, "reload 2s 1s"))
+	address := programs.FreeAddress(t)
+	p, file := programs.Serve(t, corefile(address, "reload 2s 1s"))
 	edit := func(text string) {
 		t.Helper()
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -224,7 +224,7 @@ func TestReload(t *testing.T) {
 	}
 	answers := func() {
 		t.Helper()
-		if answer := corednstest.Query(t, "udp", address, "a.cluster.local", dns.TypeA); answer.Rcode != dns.RcodeServerFailure {
+		if answer := programs.Query(t, "udp", address, "a.cluster.local", dns.TypeA); answer.Rcode != dns.RcodeServerFailure {
 			t.Errorf("Got %s, want SERVFAIL", dns.RcodeToString[answer.Rcode])
 		}
 	}
@@ -242,17 +242,17 @@ func TestReload(t *testing.T) {
 	p.WaitFor(t, "udp "+taken.LocalAddr().String()+" is in use")
 	answers()
 
-	added := corednstest.FreeAddress(t)
+	added := programs.FreeAddress(t)
 	edit(corefile(address, "reload 2s 1s") + corefile(added, ""))
 	p.WaitFor(t, "Reloading complete")
-	if answer := corednstest.Query(t, "udp", added, "a.cluster.local", dns.TypeA); answer.Rcode != dns.RcodeServerFailure {
+	if answer := programs.Query(t, "udp", added, "a.cluster.local", dns.TypeA); answer.Rcode != dns.RcodeServerFailure {
 		t.Errorf("Got %s at the added address, want SERVFAIL", dns.RcodeToString[answer.Rcode])
 	}
 	answers()
 }
 
 // expectRefusal fails the test unless the process ends with the code and says why.
-func expectRefusal(t *testing.T, p *corednstest.Process, code int, want ...string) {
+func expectRefusal(t *testing.T, p *programs.Process, code int, want ...string) {
 	t.Helper()
 	if got := p.Wait(t); got != code {
 		t.Errorf("Got exit code %d, want %d", got, code)

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/meshvm/meshvm/build/coredns/corednstest"
+	"github.com/meshvm/meshvm/test/programs"
 )
 
 // TestReadme holds the plugin's manual to the form of CoreDNS's, and starts every
@@ -47,8 +47,8 @@ func TestReadme(t *testing.T) {
 		line := 1 + strings.Count(string(content[:example[2]]), "\n")
 		text := strings.Replace(string(content[example[2]:example[3]]), "snapshot off", "", 1)
 		t.Run(fmt.Sprintf("line %d", line), func(t *testing.T) {
-			file := corednstest.Corefile(t, machine.Replace(text))
-			p := corednstest.StartIn(t, corednstest.Credentials(t), "-conf", file, "-p", corednstest.FreePort(t))
+			file := programs.Corefile(t, machine.Replace(text))
+			p := programs.StartIn(t, programs.Credentials(t), programs.CoreDNS, "-conf", file, "-p", programs.FreePort(t))
 			p.WaitForStart(t)
 		})
 	}

@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/meshvm/meshvm/test/controlplane"
+	"github.com/meshvm/meshvm/test/programs"
 )
 
 // cluster is a real control plane with a syncer beside it that has no more rights than we ship.
@@ -30,7 +31,7 @@ type cluster struct {
 	clients   kubernetes.Interface
 	istio     istio.Interface
 	namespace string
-	syncer    *process
+	syncer    *programs.Process
 	address   string
 	http      string
 }
@@ -57,8 +58,8 @@ func (c *cluster) startSyncer() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.address, c.http = freeAddress(c.t), freeAddress(c.t)
-	c.syncer = start(c.t, "meshvm-syncer", "--kubeconfig", kubeconfig, "--insecure", "--listen", c.address, "--http-listen", c.http)
+	c.address, c.http = programs.FreeAddress(c.t), programs.FreeAddress(c.t)
+	c.syncer = programs.Start(c.t, programs.Syncer, "--kubeconfig", kubeconfig, "--insecure", "--listen", c.address, "--http-listen", c.http)
 }
 
 // grantRole gives the syncer's user the ClusterRole of deploy/kubernetes and nothing else.
@@ -194,7 +195,7 @@ func TestKubernetes(t *testing.T) {
 
 	t.Run("ServiceEntry", func(t *testing.T) {
 		c.createServiceEntry("payments", "payments.example.com")
-		m.answersNow("payments.example.com.", dns.TypeA, outside)
+		m.answersNow("payments.example.com.", dns.TypeA, programs.Outside)
 		c.allocate("payments", "payments.example.com", "240.240.7.7")
 		t.Logf("allocated in %v", m.answers("payments.example.com.", dns.TypeA, "240.240.7.7"))
 		m.answersNow("payments.example.com.", dns.TypeAAAA, "")
@@ -202,7 +203,7 @@ func TestKubernetes(t *testing.T) {
 		if err := entries.Delete(t.Context(), "payments", metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("gone in %v", m.answers("payments.example.com.", dns.TypeA, outside))
+		t.Logf("gone in %v", m.answers("payments.example.com.", dns.TypeA, programs.Outside))
 	})
 
 	t.Run("API server gone and back", func(t *testing.T) {
@@ -211,7 +212,7 @@ func TestKubernetes(t *testing.T) {
 		if err := c.plane.StopAPIServer(); err != nil {
 			t.Fatal(err)
 		}
-		c.syncer.wrote("API server")
+		c.syncer.WaitFor(t, "API server")
 		m.answersNow(c.host("lasting"), dns.TypeA, service.Spec.ClusterIP)
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
@@ -244,13 +245,13 @@ func TestWithoutIstio(t *testing.T) {
 	if err := c.plane.RemoveIstioCRDs(ctx); err != nil {
 		t.Fatal(err)
 	}
-	m.answers("payments.example.com.", dns.TypeA, outside)
+	m.answers("payments.example.com.", dns.TypeA, programs.Outside)
 	m.answersNow(c.host("reviews"), dns.TypeA, service.Spec.ClusterIP)
 }
 
 func TestAPIServerUnreachable(t *testing.T) {
 	kubeconfig := t.TempDir() + "/kubeconfig"
-	dead := freeAddress(t)
+	dead := programs.FreeAddress(t)
 	text := fmt.Sprintf(`apiVersion: v1
 kind: Config
 clusters: [{name: c, cluster: {server: "http://%s"}}]
@@ -261,16 +262,16 @@ current-context: x
 	if err := os.WriteFile(kubeconfig, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	address, http := freeAddress(t), freeAddress(t)
-	syncer := start(t, "meshvm-syncer", "--kubeconfig", kubeconfig, "--insecure", "--listen", address, "--http-listen", http)
-	syncer.wrote(dead)
-	syncer.wrote("refused")
+	address, http := programs.FreeAddress(t), programs.FreeAddress(t)
+	syncer := programs.Start(t, programs.Syncer, "--kubeconfig", kubeconfig, "--insecure", "--listen", address, "--http-listen", http)
+	syncer.WaitFor(t, dead)
+	syncer.WaitFor(t, "refused")
 	eventually(t, "readyz says 503", func() error { return status("http://"+http+"/readyz", http503) })
 	if err := status("http://"+http+"/healthz", 200); err != nil {
 		t.Error(err)
 	}
 	m := newMachine(t, []string{address})
-	m.coredns.wrote("kubernetes")
+	m.coredns.WaitFor(t, "kubernetes")
 	m.answersNow("reviews.prod.svc.cluster.local.", dns.TypeA, "SERVFAIL")
-	m.answersNow("example.org.", dns.TypeA, outside)
+	m.answersNow("example.org.", dns.TypeA, programs.Outside)
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/meshvm/meshvm/test/programs"
 )
 
 // machine is what runs on one virtual machine: CoreDNS with the plugin, and an upstream.
@@ -23,11 +25,8 @@ type machine struct {
 	metrics  string
 	snapshot string
 	corefile string
-	coredns  *process
+	coredns  *programs.Process
 }
-
-// outside is what the upstream of a machine answers for any name and type A.
-const outside = "198.51.100.7"
 
 // newMachine makes a machine that follows the given syncers and starts CoreDNS on it. Lines are put
 // into the meshvm block; without any the connection is plaintext.
@@ -35,9 +34,9 @@ func newMachine(t *testing.T, syncers []string, lines ...string) *machine {
 	t.Helper()
 	m := &machine{
 		t:        t,
-		address:  freeAddress(t),
-		ready:    freeAddress(t),
-		metrics:  freeAddress(t),
+		address:  programs.FreeAddress(t),
+		ready:    programs.FreeAddress(t),
+		metrics:  programs.FreeAddress(t),
 		snapshot: filepath.Join(t.TempDir(), "registry.snapshot"),
 		corefile: filepath.Join(t.TempDir(), "Corefile"),
 	}
@@ -70,40 +69,17 @@ func (m *machine) configure(syncers []string, lines ...string) {
     }
     forward . %s
 }
-`, port, host, m.ready, m.metrics, strings.Join(syncers, " "), m.snapshot, strings.Join(lines, "\n        "), upstream(m.t))
+`, port, host, m.ready, m.metrics, strings.Join(syncers, " "), m.snapshot, strings.Join(lines, "\n        "), programs.Upstream(m.t))
 	write(m.t, filepath.Dir(m.corefile), filepath.Base(m.corefile), text)
 }
 
 func (m *machine) boot() {
 	m.t.Helper()
-	m.coredns = start(m.t, "coredns", "-conf", m.corefile)
-	m.coredns.wrote("CoreDNS-")
+	m.coredns = programs.Start(m.t, programs.CoreDNS, "-conf", m.corefile)
 	eventually(m.t, "CoreDNS answers", func() error {
 		_, err := m.exchange("outside.example.net.", dns.TypeA)
 		return err
 	})
-}
-
-// upstream is a DNS server that knows every name outside the mesh.
-func upstream(t *testing.T) string {
-	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
-		reply := new(dns.Msg).SetReply(r)
-		if r.Question[0].Qtype == dns.TypeA {
-			reply.Answer = []dns.RR{&dns.A{
-				Hdr: dns.RR_Header{Name: r.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60},
-				A:   net.ParseIP(outside),
-			}}
-		}
-		w.WriteMsg(reply)
-	})}
-	go server.ActivateAndServe()
-	t.Cleanup(func() { server.Shutdown() })
-	return conn.LocalAddr().String()
 }
 
 func (m *machine) exchange(name string, qtype uint16) (*dns.Msg, error) {

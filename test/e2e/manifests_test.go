@@ -6,9 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/meshvm/meshvm/test/programs"
 )
 
 const reviews = `apiVersion: v1
@@ -20,15 +23,15 @@ spec: {clusterIP: ADDRESS, clusterIPs: [ADDRESS], ports: [{name: http, port: 80}
 func reviewsAt(address string) string { return strings.ReplaceAll(reviews, "ADDRESS", address) }
 
 // syncerOn starts a syncer that serves a folder of manifests and returns it with its addresses.
-func syncerOn(t *testing.T, folder string) (syncer *process, address, http string) {
+func syncerOn(t *testing.T, folder string) (syncer *programs.Process, address, http string) {
 	t.Helper()
-	address, http = freeAddress(t), freeAddress(t)
+	address, http = programs.FreeAddress(t), programs.FreeAddress(t)
 	return syncerAt(t, folder, address, http), address, http
 }
 
-func syncerAt(t *testing.T, folder, address, http string) *process {
+func syncerAt(t *testing.T, folder, address, http string) *programs.Process {
 	t.Helper()
-	return start(t, "meshvm-syncer", "--manifests", folder, "--insecure", "--listen", address, "--http-listen", http)
+	return programs.Start(t, programs.Syncer, "--manifests", folder, "--insecure", "--listen", address, "--http-listen", http)
 }
 
 // TestQuickstart asks what the README asks, of the manifests and the text that `make run` uses.
@@ -55,8 +58,8 @@ func TestQuickstart(t *testing.T) {
 		"PTR":                      {"1.10.96.10.in-addr.arpa.", dns.TypePTR, "productpage.default.svc.cluster.local."},
 		"empty namespace":          {"staging.svc.cluster.local.", dns.TypeA, ""},
 		"no such service":          {"nope.default.svc.cluster.local.", dns.TypeA, "NXDOMAIN"},
-		"outside name":             {"example.org.", dns.TypeA, outside},
-		"apex of the wildcard":     {"storage.example.com.", dns.TypeA, outside},
+		"outside name":             {"example.org.", dns.TypeA, programs.Outside},
+		"apex of the wildcard":     {"storage.example.com.", dns.TypeA, programs.Outside},
 		"IPv6 of an IPv4-only one": {"any.storage.example.com.", dns.TypeAAAA, ""},
 	}
 	for name, tc := range tests {
@@ -75,7 +78,7 @@ func TestManifestEdits(t *testing.T) {
 	t.Logf("changed in %v", m.answers("reviews.prod.svc.cluster.local.", dns.TypeA, "10.96.0.2"))
 
 	write(t, folder, "reviews.yaml", "kind: [")
-	syncer.wrote("reviews.yaml:1")
+	syncer.WaitFor(t, "reviews.yaml:1")
 	m.answersNow("reviews.prod.svc.cluster.local.", dns.TypeA, "10.96.0.2")
 
 	write(t, folder, "other.yaml", strings.ReplaceAll(reviewsAt("10.96.0.9"), "reviews", "other"))
@@ -101,12 +104,12 @@ func TestNothingIsLostWhenThingsDie(t *testing.T) {
 	m.answers(name, dns.TypeA, "10.96.0.1")
 	m.saved()
 
-	syncer.kill()
-	m.coredns.wrote("lost syncer")
+	syncer.Stop(t, syscall.SIGKILL)
+	m.coredns.WaitFor(t, "lost syncer")
 	m.metric(`coredns_meshvm_connected{namespace="vm",syncers="` + address + `"} 0`)
 	m.answersNow(name, dns.TypeA, "10.96.0.1")
 
-	m.coredns.kill()
+	m.coredns.Stop(t, syscall.SIGKILL)
 	m.boot()
 	// boot asked for an outside name until the port was open: this is the first mesh name.
 	m.answersNow(name, dns.TypeA, "10.96.0.1")
@@ -117,8 +120,8 @@ func TestNothingIsLostWhenThingsDie(t *testing.T) {
 	syncer = syncerAt(t, folder, address, http)
 	m.answers(name, dns.TypeA, "10.96.0.2")
 
-	syncer.stop()
-	m.coredns.stop()
+	syncer.Stop(t, syscall.SIGTERM)
+	m.coredns.Stop(t, syscall.SIGTERM)
 	m.boot()
 	m.answersNow(name, dns.TypeA, "10.96.0.2")
 }
@@ -129,8 +132,8 @@ func TestCorruptedSnapshot(t *testing.T) {
 	syncer, address, http := syncerOn(t, folder)
 	m := newMachine(t, []string{address})
 	m.answers("reviews.prod.svc.cluster.local.", dns.TypeA, "10.96.0.1")
-	m.coredns.stop()
-	syncer.kill()
+	m.coredns.Stop(t, syscall.SIGTERM)
+	syncer.Stop(t, syscall.SIGKILL)
 
 	whole, err := os.ReadFile(m.snapshot)
 	if err != nil {
@@ -139,10 +142,10 @@ func TestCorruptedSnapshot(t *testing.T) {
 	whole[len(whole)/2] ^= 0x40
 	write(t, filepath.Dir(m.snapshot), filepath.Base(m.snapshot), string(whole))
 	m.boot()
-	m.coredns.wrote("snapshot not loaded")
-	m.coredns.wrote(m.snapshot)
+	m.coredns.WaitFor(t, "snapshot not loaded")
+	m.coredns.WaitFor(t, m.snapshot)
 	m.answersNow("reviews.prod.svc.cluster.local.", dns.TypeA, "SERVFAIL")
-	m.answersNow("example.org.", dns.TypeA, outside)
+	m.answersNow("example.org.", dns.TypeA, programs.Outside)
 	if err := status("http://"+m.ready+"/ready", http503); err != nil {
 		t.Errorf("Ready with nothing loaded: %v", err)
 	}
@@ -174,18 +177,18 @@ func TestReload(t *testing.T) {
 		}
 		return err
 	})
-	if got := strings.Count(m.coredns.output.String(), "in step with syncer"); got != 1 {
+	if got := strings.Count(m.coredns.Output(), "in step with syncer"); got != 1 {
 		t.Errorf("Streams opened over a reload: got %d, want 1", got)
 	}
 
 	// A Corefile that does not parse leaves everything as it is.
 	m.configure([]string{address}, "insecure", "namespace vm", "ttl nonsense")
-	m.coredns.wrote("nonsense")
+	m.coredns.WaitFor(t, "nonsense")
 	m.answersNow(name, dns.TypeA, "10.96.0.1")
 
 	// Another namespace is another view: a new stream, which the old one's registry bridges.
 	m.configure([]string{address}, "insecure", "namespace other")
-	m.coredns.wrote("Reloading complete")
+	m.coredns.WaitFor(t, "Reloading complete")
 	m.answers(name, dns.TypeA, "10.96.0.1")
 	write(t, folder, "reviews.yaml", reviewsAt("10.96.0.2"))
 	m.answers(name, dns.TypeA, "10.96.0.2")
@@ -216,7 +219,7 @@ func TestSyncerFailover(t *testing.T) {
 	_, secondAddress, _ := syncerOn(t, folder)
 	m := newMachine(t, []string{firstAddress, secondAddress})
 	m.answers("reviews.prod.svc.cluster.local.", dns.TypeA, "10.96.0.1")
-	first.kill()
+	first.Stop(t, syscall.SIGKILL)
 	write(t, folder, "reviews.yaml", reviewsAt("10.96.0.2"))
 	m.answers("reviews.prod.svc.cluster.local.", dns.TypeA, "10.96.0.2")
 }

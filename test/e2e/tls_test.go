@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/meshvm/meshvm/test/programs"
 )
 
 // authority is a certificate authority of a mesh.
@@ -91,10 +93,10 @@ func (a *authority) lines(client string) []string {
 	return []string{fmt.Sprintf("tls %s %s %s", a.file(client), a.file(client+"-key"), a.file("root-cert"))}
 }
 
-func (a *authority) syncer(folder, server string) (*process, string) {
+func (a *authority) syncer(folder, server string) (*programs.Process, string) {
 	a.t.Helper()
-	address := freeAddress(a.t)
-	return start(a.t, "meshvm-syncer", "--manifests", folder, "--listen", address, "--http-listen", freeAddress(a.t),
+	address := programs.FreeAddress(a.t)
+	return programs.Start(a.t, programs.Syncer, "--manifests", folder, "--listen", address, "--http-listen", programs.FreeAddress(a.t),
 		"--tls-cert-file", a.file(server), "--tls-private-key-file", a.file(server+"-key"), "--client-ca-file", a.file("root-cert")), address
 }
 
@@ -122,20 +124,20 @@ func TestMutualTLS(t *testing.T) {
 	t.Run("a certificate of a strange authority", func(t *testing.T) {
 		lines := []string{fmt.Sprintf("tls %s %s %s", stranger.file("vm"), stranger.file("vm-key"), mesh.file("root-cert"))}
 		m := newMachine(t, []string{address}, lines...)
-		m.coredns.wrote("cannot follow syncer")
+		m.coredns.WaitFor(t, "cannot follow syncer")
 		m.answersNow("reviews.prod.svc.cluster.local.", dns.TypeA, "SERVFAIL")
 	})
 
 	t.Run("a syncer of a strange authority", func(t *testing.T) {
 		lines := []string{fmt.Sprintf("tls %s %s %s", mesh.file("vm"), mesh.file("vm-key"), stranger.file("root-cert"))}
 		m := newMachine(t, []string{address}, lines...)
-		m.coredns.wrote("unknown authority")
+		m.coredns.WaitFor(t, "unknown authority")
 		m.answersNow("reviews.prod.svc.cluster.local.", dns.TypeA, "SERVFAIL")
 	})
 
 	t.Run("no certificate", func(t *testing.T) {
 		m := newMachine(t, []string{address}, "tls "+mesh.file("root-cert"))
-		m.coredns.wrote("cannot follow syncer")
+		m.coredns.WaitFor(t, "cannot follow syncer")
 		m.answersNow("reviews.prod.svc.cluster.local.", dns.TypeA, "SERVFAIL")
 	})
 

@@ -136,7 +136,7 @@ func TestEmptyMap(t *testing.T) {
 }
 
 func TestPutReplacesTheKey(t *testing.T) {
-	hash := func(key float64) uint64 { return 0 }
+	hash := func(float64) uint64 { return 0 }
 	m := New[float64, int](hash)
 	edit := m.Edit()
 	negative := 0.0

@@ -1,5 +1,5 @@
-// Package corednstest builds and runs the real coredns binary for tests.
-package corednstest
+// Package programs builds and runs the real programs for tests.
+package programs
 
 import (
 	"context"
@@ -15,72 +15,82 @@ import (
 	"time"
 )
 
-// Version is the version that the binary for tests says it has.
+// The programs, by the names of their folders in build.
+const (
+	CoreDNS = "coredns"
+	Syncer  = "meshvm-syncer"
+)
+
+// Version is the version that the programs of a test say they have.
 const Version = "v0.0.0-test"
 
 // patience bounds every wait. It is long because machines that run tests are slow.
 const patience = 60 * time.Second
 
-// binary is the path of the binary that Main built.
-var binary string
+// binaries is the folder that Main built the programs into.
+var binaries string
 
-// Main builds the binary as a release is built, runs the tests of m, and returns
-// the exit code for os.Exit. A TestMain calls it.
-func Main(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "corednstest")
+// Main builds programs as a release is built, runs the tests of m, and returns the
+// exit code for os.Exit. A TestMain calls it.
+func Main(m *testing.M, names ...string) int {
+	dir, err := os.MkdirTemp("", "programs")
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "corednstest:", err)
+		fmt.Fprintln(os.Stderr, "programs:", err)
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "coredns")
-	//nolint:gosec // the only variable is a directory made above
-	build := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w -X main.version="+Version,
-		"-o", binary, "github.com/meshvm/meshvm/build/coredns")
+	args := []string{"build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w -X main.version=" + Version, "-o", dir + "/"}
+	for _, name := range names {
+		args = append(args, "github.com/meshvm/meshvm/build/"+name)
+	}
+	build := exec.CommandContext(context.Background(), "go", args...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "corednstest: go build: %v\n%s", err, output)
+		fmt.Fprintf(os.Stderr, "programs: go build: %v\n%s", err, output)
 		return 1
 	}
+	binaries = dir
 	return m.Run()
 }
 
-// Binary returns the path of the binary that Main built.
-func Binary(tb testing.TB) string {
+// Binary returns the path of a program that Main built.
+func Binary(tb testing.TB, name string) string {
 	tb.Helper()
-	if binary == "" {
-		tb.Fatal("corednstest.Main has not run: call it in TestMain")
+	if binaries == "" {
+		tb.Fatal("programs.Main has not run: call it in TestMain")
 	}
-	return binary
+	return filepath.Join(binaries, name)
 }
 
-// Process is a started coredns.
+// Process is a started program.
 type Process struct {
+	name    string
 	command *exec.Cmd
 	output  *output
 	heard   int           // how much of the output WaitFor has gone through
 	exited  chan struct{} // closed when the process has ended
 }
 
-// Start runs the binary with args in an empty directory, and does not wait for it
+// Start runs a program with args in an empty directory, and does not wait for it
 // to serve. It is killed when the test ends.
-func Start(tb testing.TB, args ...string) *Process {
+func Start(tb testing.TB, name string, args ...string) *Process {
 	tb.Helper()
-	return StartIn(tb, tb.TempDir(), args...)
+	return StartIn(tb, tb.TempDir(), name, args...)
 }
 
 // StartIn is Start in the directory dir.
-func StartIn(tb testing.TB, dir string, args ...string) *Process {
+func StartIn(tb testing.TB, dir, name string, args ...string) *Process {
 	tb.Helper()
 	p := &Process{
-		command: exec.CommandContext(tb.Context(), Binary(tb), args...), //nolint:gosec // the binary that Main built
+		name:    name,
+		command: exec.CommandContext(tb.Context(), Binary(tb, name), args...),
 		output:  &output{changed: make(chan struct{})},
 		exited:  make(chan struct{}),
 	}
 	p.command.Dir = dir
 	p.command.Stdout, p.command.Stderr = p.output, p.output
 	if err := p.command.Start(); err != nil {
-		tb.Fatalf("start coredns: %v", err)
+		tb.Fatalf("start %s: %v", name, err)
 	}
 	go func() {
 		defer close(p.exited)
@@ -88,11 +98,11 @@ func StartIn(tb testing.TB, dir string, args ...string) *Process {
 	}()
 	tb.Cleanup(func() {
 		if err := p.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			tb.Errorf("kill coredns: %v", err)
+			tb.Errorf("kill %s: %v", name, err)
 		}
 		<-p.exited
 		if tb.Failed() {
-			tb.Logf("coredns %s said:\n%s", strings.Join(args, " "), p.Output())
+			tb.Logf("%s %s said:\n%s", name, strings.Join(args, " "), p.Output())
 		}
 	})
 	return p
@@ -103,7 +113,7 @@ func StartIn(tb testing.TB, dir string, args ...string) *Process {
 func Serve(tb testing.TB, corefile string, args ...string) (*Process, string) {
 	tb.Helper()
 	file := Corefile(tb, corefile)
-	p := Start(tb, append([]string{"-conf", file}, args...)...)
+	p := Start(tb, CoreDNS, append([]string{"-conf", file}, args...)...)
 	p.WaitForStart(tb)
 	return p, file
 }
@@ -143,9 +153,9 @@ func (p *Process) WaitFor(tb testing.TB, text string) {
 			if p.hear(text) {
 				return
 			}
-			tb.Fatalf("coredns ended with %v before it said %q:\n%s", p.command.ProcessState, text, p.Output())
+			tb.Fatalf("%s ended with %v before it said %q:\n%s", p.name, p.command.ProcessState, text, p.Output())
 		case <-timeout:
-			tb.Fatalf("coredns did not say %q within %v:\n%s", text, patience, p.Output())
+			tb.Fatalf("%s did not say %q within %v:\n%s", p.name, text, patience, p.Output())
 		}
 	}
 }
@@ -160,7 +170,7 @@ func (p *Process) hear(text string) bool {
 	return true
 }
 
-// WaitForStart returns once the process serves.
+// WaitForStart returns once coredns serves.
 func (p *Process) WaitForStart(tb testing.TB) {
 	tb.Helper()
 	p.WaitFor(tb, "+meshvm-"+Version)
@@ -170,8 +180,15 @@ func (p *Process) WaitForStart(tb testing.TB) {
 func (p *Process) Signal(tb testing.TB, signal syscall.Signal) {
 	tb.Helper()
 	if err := p.command.Process.Signal(signal); err != nil {
-		tb.Fatalf("send %v to coredns: %v", signal, err)
+		tb.Fatalf("send %v to %s: %v", signal, p.name, err)
 	}
+}
+
+// Stop ends the process with a signal and waits until it has ended.
+func (p *Process) Stop(tb testing.TB, signal syscall.Signal) {
+	tb.Helper()
+	p.Signal(tb, signal)
+	p.Wait(tb)
 }
 
 // Wait returns the exit code once the process has ended; -1 after a signal.
@@ -180,7 +197,7 @@ func (p *Process) Wait(tb testing.TB) int {
 	select {
 	case <-p.exited:
 	case <-time.After(patience):
-		tb.Fatalf("coredns did not end within %v:\n%s", patience, p.Output())
+		tb.Fatalf("%s did not end within %v:\n%s", p.name, patience, p.Output())
 	}
 	return p.command.ProcessState.ExitCode()
 }

@@ -1,4 +1,4 @@
-package corednstest
+package programs
 
 import (
 	"crypto/ecdsa"

@@ -1,8 +1,9 @@
-package corednstest
+package programs
 
 import (
 	"errors"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -56,20 +57,26 @@ func Query(tb testing.TB, network, address, name string, qtype uint16) *dns.Msg 
 	return answer
 }
 
-// Upstream answers every A query below example.net with 192.0.2.53, and others
-// with NXDOMAIN, until the test ends. It returns its address.
+// Outside is the address that Upstream gives to every name it knows.
+const Outside = "192.0.2.53"
+
+// Upstream answers every A query below example.com, example.net and example.org
+// with Outside, and others with NXDOMAIN, until the test ends. It returns its
+// address.
 func Upstream(tb testing.TB) string {
 	tb.Helper()
 	handler := dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
 		answer := new(dns.Msg).SetReply(r)
 		question := r.Question[0]
 		switch {
-		case !dns.IsSubDomain("example.net.", dns.CanonicalName(question.Name)):
+		case !slices.ContainsFunc([]string{"example.com.", "example.net.", "example.org."}, func(zone string) bool {
+			return dns.IsSubDomain(zone, dns.CanonicalName(question.Name))
+		}):
 			answer.Rcode = dns.RcodeNameError
 		case question.Qtype == dns.TypeA:
 			answer.Answer = []dns.RR{&dns.A{
 				Hdr: dns.RR_Header{Name: question.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60},
-				A:   net.IPv4(192, 0, 2, 53),
+				A:   net.ParseIP(Outside),
 			}}
 		}
 		if err := w.WriteMsg(answer); err != nil {
