@@ -12,21 +12,21 @@ import (
 func (r *Registry) Lookup(host string) []*Entry {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return sortedByKey(r.index.hosts[host])
+	return sortedByKey(r.index[subject{host: host}])
 }
 
 // Slices is every EndpointSlice of a headless Service, whoever sees it, in order of their keys.
 func (r *Registry) Slices(cluster, namespace, service string) []*Entry {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return sortedByKey(r.index.slices[serviceName{cluster, namespace, service}])
+	return sortedByKey(r.index[subject{service: serviceName{cluster, namespace, service}}])
 }
 
 // NamespaceExists reports whether any cluster has the namespace.
 func (r *Registry) NamespaceExists(name string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return len(r.index.namespaces[name]) > 0
+	return len(r.index[subject{namespace: name}]) > 0
 }
 
 func sortedByKey(entries []*Entry) []*Entry {
@@ -57,71 +57,38 @@ func (r *Registry) Stats() Stats {
 	}
 }
 
-type serviceName struct{ cluster, namespace, name string }
-
-// index finds entries by what they are about, for explanations.
-type index struct {
-	hosts      map[string][]*Entry
-	slices     map[serviceName][]*Entry
-	namespaces map[string][]*Entry
-}
-
-// indexKeys is where an entry stands in the index. At most one field is set.
-type indexKeys struct {
+// subject is what a resource is about: a host, the endpoints of a service, or a namespace. One field is
+// set.
+type subject struct {
 	host      string
 	service   serviceName
 	namespace string
 }
 
-func newIndex() index {
-	return index{
-		hosts:      map[string][]*Entry{},
-		slices:     map[serviceName][]*Entry{},
-		namespaces: map[string][]*Entry{},
-	}
-}
+type serviceName struct{ cluster, namespace, name string }
 
-func indexKeysOf(body *registryv1.Body) indexKeys {
+func subjectOf(body *registryv1.Body) subject {
 	switch {
 	case body.GetService() != nil:
-		return indexKeys{host: body.GetService().GetHost()}
+		return subject{host: body.GetService().GetHost()}
 	case body.GetEndpointSlice() != nil:
 		slice := body.GetEndpointSlice()
-		return indexKeys{service: serviceName{slice.GetCluster(), slice.GetNamespace(), slice.GetService()}}
+		return subject{service: serviceName{slice.GetCluster(), slice.GetNamespace(), slice.GetService()}}
 	default:
-		return indexKeys{namespace: body.GetNamespace().GetName()}
+		return subject{namespace: body.GetNamespace().GetName()}
 	}
 }
 
-func (i *index) add(e *Entry) {
-	switch k := e.indexed; {
-	case k.host != "":
-		insert(i.hosts, k.host, e)
-	case k.service != serviceName{}:
-		insert(i.slices, k.service, e)
-	default:
-		insert(i.namespaces, k.namespace, e)
-	}
-}
+// index finds entries by what they are about, for explanations.
+type index map[subject][]*Entry
 
-func (i *index) remove(e *Entry) {
-	switch k := e.indexed; {
-	case k.host != "":
-		take(i.hosts, k.host, e)
-	case k.service != serviceName{}:
-		take(i.slices, k.service, e)
-	default:
-		take(i.namespaces, k.namespace, e)
-	}
-}
+func (i index) add(e *Entry) { i[e.subject] = append(i[e.subject], e) }
 
-func insert[K comparable](m map[K][]*Entry, key K, e *Entry) { m[key] = append(m[key], e) }
-
-func take[K comparable](m map[K][]*Entry, key K, e *Entry) {
-	rest := slices.DeleteFunc(m[key], func(held *Entry) bool { return held == e })
+func (i index) remove(e *Entry) {
+	rest := slices.DeleteFunc(i[e.subject], func(held *Entry) bool { return held == e })
 	if len(rest) == 0 {
-		delete(m, key)
+		delete(i, e.subject)
 		return
 	}
-	m[key] = rest
+	i[e.subject] = rest
 }

@@ -57,7 +57,7 @@ func New(opts Options) *Registry {
 		changed:    make(chan struct{}),
 		entries:    map[string]*Entry{},
 		keys:       map[Object][]string{},
-		index:      newIndex(),
+		index:      index{},
 		sums:       newSums(),
 		log:        changeLog{limit: opts.LogBytes},
 	}
@@ -74,7 +74,7 @@ type Entry struct {
 	// Object is what the resource comes from.
 	Object Object
 
-	indexed indexKeys
+	subject subject
 }
 
 // Generation names this registry's sequence of revisions. No two registries share one.
@@ -162,7 +162,7 @@ func encode(update Update) ([]*Entry, error) {
 			Digest:     registryv1.DigestResource(resource.Key, body),
 			Visibility: resource.Visibility,
 			Object:     update.Object,
-			indexed:    indexKeysOf(resource.Body),
+			subject:    subjectOf(resource.Body),
 		})
 	}
 	return entries, nil
