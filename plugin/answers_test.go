@@ -346,6 +346,9 @@ func TestShortNames(t *testing.T) {
 func TestZones(t *testing.T) {
 	config := defaultConfig()
 	config.Zones = []string{"mesh.example.org.", DefaultZone, "96.10.in-addr.arpa.", "sub.mesh.example.org."}
+	around, part := defaultConfig(), defaultConfig()
+	around.Zones = []string{DefaultZone, "example.com."}
+	part.Zones = []string{"prod.svc.cluster.local."}
 	foreign := defaultConfig()
 	foreign.Zones = []string{"mesh.example.org."}
 	tests := map[string]struct {
@@ -357,6 +360,13 @@ func TestZones(t *testing.T) {
 		"another zone":                    {config, "v4only.prod.svc.mesh.example.org. A", records(0, "A 10.96.0.11")},
 		"another zone, negative":          {config, "nope.svc.mesh.example.org. A", nameErrorOf("mesh.example.org.")},
 		"another zone, non-terminal":      {config, "svc.mesh.example.org. A", noDataOf("mesh.example.org.")},
+		"hosts in a zone of their own":    {around, "api.example.com. A", records(0, "A 240.240.0.1")},
+		"wildcards in such a zone":        {around, "a.wild.example.com. A", records(0, "A 240.240.0.3")},
+		"negatives in such a zone":        {around, "other.example.com. A", nameErrorOf("example.com.")},
+		"no address in such a zone":       {around, "bare.example.com. A", noDataOf("example.com.")},
+		"part of the cluster's domain":    {part, "v4only.prod.svc.cluster.local. A", records(0, "A 10.96.0.11")},
+		"part of it, negative":            {part, "nope.prod.svc.cluster.local. A", nameErrorOf("prod.svc.cluster.local.")},
+		"the rest of it":                  {part, "short.vm.svc.cluster.local. A", passedOn},
 		"the longest zone":                {config, "nope.sub.mesh.example.org. A", nameErrorOf("sub.mesh.example.org.")},
 		"own reverse zone, known":         {config, "11.0.96.10.in-addr.arpa. PTR", records(0, "PTR v4only.prod.svc.cluster.local.")},
 		"own reverse zone, unknown":       {config, "99.0.96.10.in-addr.arpa. PTR", nameErrorOf("96.10.in-addr.arpa.")},

@@ -79,12 +79,13 @@ func (m *Meshvm) resolveZone(q *query, zone *zone) (*dns.Msg, outcome) {
 	if q.name == zone.name {
 		return m.resolveApex(q, zone)
 	}
-	// Names of the cluster are kept under its own domain, whatever zone they are asked for in.
-	name := q.name
-	if domain := q.state.ClusterDomain(); domain != zone.name {
+	name, host := q.name, q.state.Host(q.name)
+	if domain := q.state.ClusterDomain(); host == nil && domain != zone.name {
+		// Names of the cluster are kept under its own domain, whatever zone they are asked for in.
 		name = joinName(strings.TrimSuffix(name[:len(name)-len(zone.name)], "."), domain)
+		host = q.state.Host(name)
 	}
-	if host := q.state.Host(name); host != nil {
+	if host != nil {
 		return m.resolveZoneHost(q, host, zone)
 	}
 	switch q.name[:len(q.name)-len(zone.name)] {
@@ -95,10 +96,14 @@ func (m *Meshvm) resolveZone(q *query, zone *zone) (*dns.Msg, outcome) {
 	case "dns.":
 		return m.replyNoData(q, zone)
 	}
-	if host := q.state.Wildcard(name); host != nil {
+	host = q.state.Wildcard(q.name)
+	if host == nil && name != q.name {
+		host = q.state.Wildcard(name)
+	}
+	if host != nil {
 		return m.resolveZoneHost(q, host, zone)
 	}
-	if q.state.Encloses(name) {
+	if q.state.Encloses(q.name) || q.state.Encloses(name) {
 		return m.replyNoData(q, zone)
 	}
 	if m.config.Fall.Through(q.spelling()) {
