@@ -271,9 +271,17 @@ func FuzzParse(f *testing.F) {
 	f.Add("x.json", "{\"apiVersion\": \"v1\", \"kind\": \"Namespace\", \"metadata\": {\"name\": \"a\"}} {}")
 	f.Add("x.json", "{\"apiVersion\": \"discovery.k8s.io/v1\", \"kind\": \"EndpointSlice\", \"metadata\": {\"name\": \"a\"}, \"endpoints\": [{\"addresses\": [\"1\"]}]}")
 	f.Add("x.yaml", "a: &x\n  b: *x\n? [k]\n: v\n!!binary x: 0x\n")
+	f.Add("x.yaml", "\r0")
+	// What YAML 1.1 takes for the end of a line.
+	const breaks = "\n\r\u0085\u2028\u2029"
 	f.Fuzz(func(t *testing.T, name, content string) {
 		found := parse(name, []byte(content))
-		lines := 1 + strings.Count(content, "\n")
+		lines := 1
+		for _, r := range content {
+			if strings.ContainsRune(breaks, r) {
+				lines++
+			}
+		}
 		for i, fault := range found.faults {
 			if fault.what == "" || fault.want == "" {
 				t.Errorf("fault %+v does not say what is wrong and expected", fault)
