@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -12,37 +11,19 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/meshvm/meshvm/syncer/server"
+	"github.com/meshvm/meshvm/test/transcript"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for what must happen. Nothing waits that long when all is well.
 const patience = 20 * time.Second
-
-// output is what a command writes, readable while it runs.
-type output struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.String()
-}
 
 func TestBadFlags(t *testing.T) {
 	tls := []string{"--tls-cert-file", "c", "--tls-private-key-file", "k", "--client-ca-file", "a"}
@@ -81,7 +62,7 @@ func TestBadFlags(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			var stdout, stderr output
+			var stdout, stderr transcript.Transcript
 			code := run(t.Context(), test.args, &stdout, &stderr)
 			got := stderr.String()
 			if code != exitUsage || !strings.Contains(got, test.want) || strings.Count(got, "\n") != 1 || stdout.String() != "" {
@@ -120,7 +101,7 @@ func TestFaultsAtStart(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			var stdout, stderr output
+			var stdout, stderr transcript.Transcript
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			code := run(ctx, test.args, &stdout, &stderr)
@@ -138,7 +119,7 @@ func TestHelpAndVersion(t *testing.T) {
 		"--version": {"meshvm-syncer dev\n"},
 	} {
 		t.Run(args, func(t *testing.T) {
-			var stdout, stderr output
+			var stdout, stderr transcript.Transcript
 			if code := run(t.Context(), []string{args}, &stdout, &stderr); code != exitDone || stderr.String() != "" {
 				t.Errorf("exit %d, stderr %q", code, stderr.String())
 			}
@@ -205,7 +186,7 @@ func TestStartsServesAndStops(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var stdout, stderr output
+	var stdout, stderr transcript.Transcript
 	ended := make(chan int, 1)
 	go func() {
 		ended <- run(ctx, []string{
@@ -257,7 +238,7 @@ func TestUnreachableCluster(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var stdout, stderr output
+	var stdout, stderr transcript.Transcript
 	ended := make(chan int, 1)
 	go func() {
 		ended <- run(ctx, []string{"--kubeconfig", kubeconfig, "--insecure", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--log-format", "json"}, &stdout, &stderr)
@@ -315,11 +296,14 @@ func get(address, path string) string {
 
 func waitFor(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	timeout := time.After(patience)
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
 	for !condition() {
-		if time.Now().After(deadline) {
+		select {
+		case <-ticker.C:
+		case <-timeout:
 			t.Fatalf("not within %s: %s", patience, what)
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }

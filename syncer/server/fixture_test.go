@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 	"github.com/meshvm/meshvm/syncer/registry"
+	"github.com/meshvm/meshvm/test/transcript"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -35,32 +35,15 @@ type syncer struct {
 	source   *registry.Source
 	address  string // for VMs
 	http     string
-	logs     *logBuffer
+	logs     *transcript.Transcript
 	stop     func() // ends Serve and waits for it
-}
-
-type logBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buffer.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buffer.String()
 }
 
 // startUnsynced is a running server whose only source has not synced.
 func startUnsynced(t *testing.T, log registry.Options, edit func(*Options)) *syncer {
 	t.Helper()
 	r := registry.New(log)
-	s := &syncer{t: t, registry: r, source: r.AddSource("manifests"), logs: &logBuffer{}}
+	s := &syncer{t: t, registry: r, source: r.AddSource("manifests"), logs: &transcript.Transcript{}}
 	opts := Options{
 		Version:           "v1.2.3",
 		Log:               slog.New(slog.NewTextHandler(s.logs, nil)),

@@ -9,10 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/meshvm/meshvm/test/transcript"
 )
 
 // The programs, by the names of their folders in build.
@@ -66,7 +67,7 @@ func Binary(tb testing.TB, name string) string {
 type Process struct {
 	name    string
 	command *exec.Cmd
-	output  *output
+	output  *transcript.Transcript
 	heard   int           // how much of the output WaitFor has gone through
 	exited  chan struct{} // closed when the process has ended
 }
@@ -84,7 +85,7 @@ func StartIn(tb testing.TB, dir, name string, args ...string) *Process {
 	p := &Process{
 		name:    name,
 		command: exec.CommandContext(tb.Context(), Binary(tb, name), args...),
-		output:  &output{changed: make(chan struct{})},
+		output:  &transcript.Transcript{},
 		exited:  make(chan struct{}),
 	}
 	p.command.Dir = dir
@@ -132,10 +133,7 @@ func Corefile(tb testing.TB, text string) string {
 func (p *Process) Pid() int { return p.command.Process.Pid }
 
 // Output returns what the process has written so far, standard output and error.
-func (p *Process) Output() string {
-	text, _ := p.output.read()
-	return text
-}
+func (p *Process) Output() string { return p.output.String() }
 
 // WaitFor returns once the process has written text, after what an earlier WaitFor
 // waited for. The test fails at once when the process ends without it.
@@ -143,7 +141,7 @@ func (p *Process) WaitFor(tb testing.TB, text string) {
 	tb.Helper()
 	timeout := time.After(patience)
 	for {
-		_, changed := p.output.read()
+		changed := p.output.Changed()
 		if p.hear(text) {
 			return
 		}
@@ -200,25 +198,4 @@ func (p *Process) Wait(tb testing.TB) int {
 		tb.Fatalf("%s did not end within %v:\n%s", p.name, patience, p.Output())
 	}
 	return p.command.ProcessState.ExitCode()
-}
-
-// output collects what a process writes and tells when there is more.
-type output struct {
-	mu      sync.Mutex
-	text    strings.Builder
-	changed chan struct{}
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	close(o.changed)
-	o.changed = make(chan struct{})
-	return o.text.Write(b)
-}
-
-func (o *output) read() (string, <-chan struct{}) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String(), o.changed
 }

@@ -36,6 +36,7 @@ import (
 	"github.com/meshvm/meshvm/syncer/registry"
 	"github.com/meshvm/meshvm/syncer/source"
 	"github.com/meshvm/meshvm/test/controlplane"
+	"github.com/meshvm/meshvm/test/transcript"
 )
 
 var cluster = controlplane.NewShared()
@@ -48,24 +49,6 @@ const patience = 60 * time.Second
 
 var serviceEntries = kinds[len(kinds)-1].resource
 
-// logBook is a log that can be read while it is written.
-type logBook struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logBook) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logBook) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // fixture is a source that follows the control plane with the role that is shipped, and clients of
 // the administrator.
 type fixture struct {
@@ -76,14 +59,14 @@ type fixture struct {
 	namespace string
 	registry  *registry.Registry
 	metrics   *prometheus.Registry
-	log       *logBook
+	log       *transcript.Transcript
 	stop      func()
 }
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	plane := cluster.ControlPlane(t)
-	f := &fixture{t: t, plane: plane, log: &logBook{}, metrics: prometheus.NewRegistry()}
+	f := &fixture{t: t, plane: plane, log: &transcript.Transcript{}, metrics: prometheus.NewRegistry()}
 	var err error
 	f.admin, err = clientset.NewForConfig(plane.RESTConfig())
 	f.do(err)
@@ -515,7 +498,7 @@ func TestRunLeavesNothingBehind(t *testing.T) {
 
 func TestRunStopsWhileTheServerIsNotThere(t *testing.T) {
 	before := goleak.IgnoreCurrent()
-	f := &fixture{t: t, log: &logBook{}, metrics: prometheus.NewRegistry()}
+	f := &fixture{t: t, log: &transcript.Transcript{}, metrics: prometheus.NewRegistry()}
 	f.follow(&rest.Config{Host: "https://127.0.0.1:1"})
 	f.expectLog("cannot reach the API server", "server=127.0.0.1:1")
 	f.stop()

@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +22,7 @@ import (
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 	"github.com/meshvm/meshvm/syncer/registry"
 	"github.com/meshvm/meshvm/syncer/source"
+	"github.com/meshvm/meshvm/test/transcript"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,30 +31,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // it out when all is well.
 const patienceOfTests = 20 * time.Second
 
-// logBook is a log that can be read while it is written.
-type logBook struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logBook) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logBook) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // fixture is a folder, and a source that follows it into a registry.
 type fixture struct {
 	t        *testing.T
 	dir      string
 	registry *registry.Registry
-	log      *logBook
+	log      *transcript.Transcript
 	metrics  *prometheus.Registry
 	stop     func()
 }
@@ -62,7 +44,7 @@ type fixture struct {
 // newFixture writes files, given by name and content, and follows their folder.
 func newFixture(t *testing.T, files ...string) *fixture {
 	t.Helper()
-	f := &fixture{t: t, dir: filepath.Join(t.TempDir(), "manifests"), log: &logBook{}}
+	f := &fixture{t: t, dir: filepath.Join(t.TempDir(), "manifests"), log: &transcript.Transcript{}}
 	if err := os.Mkdir(f.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
