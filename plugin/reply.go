@@ -109,23 +109,28 @@ func (m *Meshvm) records(q *query, host *mirror.Host, set *mirror.RRset) []dns.R
 	if owner == host.FQDN() && ttl == set.TTL {
 		return set.RRs
 	}
-	// Two allocations, however many records. The address bytes stay shared: nobody changes them.
-	records := make([]dns.RR, len(set.RRs))
 	header := dns.RR_Header{Name: owner, Rrtype: q.qtype, Class: dns.ClassINET, Ttl: ttl}
 	if q.qtype == dns.TypeA {
-		copies := make([]dns.A, len(set.RRs))
-		for i, rr := range set.RRs {
-			copies[i] = dns.A{Hdr: header, A: rr.(*dns.A).A}
-			records[i] = &copies[i]
-		}
-		return records
+		return copied[dns.A](set.RRs, header)
 	}
-	copies := make([]dns.AAAA, len(set.RRs))
-	for i, rr := range set.RRs {
-		copies[i] = dns.AAAA{Hdr: header, AAAA: rr.(*dns.AAAA).AAAA}
-		records[i] = &copies[i]
+	return copied[dns.AAAA](set.RRs, header)
+}
+
+// copied is records, all of them R, with another header. It makes two allocations, however many there are.
+// The address bytes stay shared: nobody changes them.
+func copied[R any, P interface {
+	*R
+	dns.RR
+}](records []dns.RR, header dns.RR_Header) []dns.RR {
+	copies := make([]R, len(records))
+	again := make([]dns.RR, len(records))
+	for i, rr := range records {
+		copies[i] = *rr.(P)
+		record := P(&copies[i])
+		*record.Header() = header
+		again[i] = record
 	}
-	return records
+	return again
 }
 
 // header is a record header with the TTL of addresses that do not move.

@@ -26,55 +26,43 @@ type family struct {
 }
 
 var (
-	ipv4 = family{dns.TypeA, netip.Addr.Is4, recordA, singleA}
-	ipv6 = family{dns.TypeAAAA, netip.Addr.Is6, recordAAAA, singleAAAA}
+	ipv4 = newFamily(dns.TypeA, netip.Addr.Is4, func(h dns.RR_Header, ip net.IP) dns.A { return dns.A{Hdr: h, A: ip} })
+	ipv6 = newFamily(dns.TypeAAAA, netip.Addr.Is6, func(h dns.RR_Header, ip net.IP) dns.AAAA { return dns.AAAA{Hdr: h, AAAA: ip} })
 )
 
-// Records lie in one piece with their address, and a set of one, which most are, with all that leads to
-// them. A query seldom finds a name in the processor's cache, and pays for each place that it must go to.
-
-func recordA(header dns.RR_Header, address netip.Addr) dns.RR {
-	piece := &struct {
-		record dns.A
-		bytes  [4]byte
-	}{bytes: address.As4()}
-	piece.record = dns.A{Hdr: header, A: piece.bytes[:]}
-	return &piece.record
-}
-
-func recordAAAA(header dns.RR_Header, address netip.Addr) dns.RR {
-	piece := &struct {
-		record dns.AAAA
+// newFamily is the family whose records are R. Records lie in one piece with their address, and a set of
+// one, which most are, with all that leads to them. A query seldom finds a name in the processor's cache,
+// and pays for each place that it must go to.
+func newFamily[R any, P interface {
+	*R
+	dns.RR
+}](rrtype uint16, holds func(netip.Addr) bool, of func(dns.RR_Header, net.IP) R) family {
+	type piece struct {
+		record R
 		bytes  [16]byte
-	}{bytes: address.As16()}
-	piece.record = dns.AAAA{Hdr: header, AAAA: piece.bytes[:]}
-	return &piece.record
-}
-
-func singleA(header dns.RR_Header, address netip.Addr) *RRset {
-	piece := &struct {
-		set    RRset
-		rrs    [1]dns.RR
-		record dns.A
-		bytes  [4]byte
-	}{bytes: address.As4()}
-	piece.record = dns.A{Hdr: header, A: piece.bytes[:]}
-	piece.rrs[0] = &piece.record
-	piece.set = RRset{RRs: piece.rrs[:], TTL: header.Ttl}
-	return &piece.set
-}
-
-func singleAAAA(header dns.RR_Header, address netip.Addr) *RRset {
-	piece := &struct {
-		set    RRset
-		rrs    [1]dns.RR
-		record dns.AAAA
-		bytes  [16]byte
-	}{bytes: address.As16()}
-	piece.record = dns.AAAA{Hdr: header, AAAA: piece.bytes[:]}
-	piece.rrs[0] = &piece.record
-	piece.set = RRset{RRs: piece.rrs[:], TTL: header.Ttl}
-	return &piece.set
+	}
+	fill := func(p *piece, header dns.RR_Header, address netip.Addr) dns.RR {
+		p.bytes = address.As16()
+		p.record = of(header, p.bytes[len(p.bytes)-address.BitLen()/8:])
+		return P(&p.record)
+	}
+	return family{
+		rrtype: rrtype,
+		holds:  holds,
+		record: func(header dns.RR_Header, address netip.Addr) dns.RR {
+			return fill(new(piece), header, address)
+		},
+		single: func(header dns.RR_Header, address netip.Addr) *RRset {
+			all := new(struct {
+				set RRset
+				rrs [1]dns.RR
+				piece
+			})
+			all.rrs[0] = fill(&all.piece, header, address)
+			all.set = RRset{RRs: all.rrs[:], TTL: header.Ttl}
+			return &all.set
+		},
+	}
 }
 
 // rrset is the record set of those addresses that are of the family, in their order.
