@@ -75,20 +75,6 @@ func checkAddress(address string) error {
 	return nil
 }
 
-// isLoopback reports whether a checked address can only be this machine: a
-// literal loopback address, or localhost (RFC 6761, section 6.3).
-func isLoopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
-}
-
 // setTLS takes what forward's tls takes: nothing, CA, CERT KEY, or CERT KEY CA.
 // The files are checked together at the end of the block.
 func setTLS(p *blockParser, args []string) error {

@@ -16,6 +16,8 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/dnsutil"
 	pkgtls "github.com/coredns/coredns/plugin/pkg/tls"
+
+	"github.com/meshvm/meshvm/plugin/watch"
 )
 
 // blockParser reads one meshvm block.
@@ -178,7 +180,7 @@ func (p *blockParser) complete() error {
 			}
 		}
 		for _, address := range config.Syncers {
-			if !isLoopback(address) {
+			if !watch.OnLoopback(address) {
 				return p.errorAt("insecure", "insecure is for syncers on this machine only, and %s is not on loopback; expected tls CERT KEY CA, or an address such as 127.0.0.1:15054", address)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin/pkg/fall"
 
+	"github.com/meshvm/meshvm/plugin/watch"
 	"github.com/meshvm/meshvm/test/programs"
 )
 
@@ -303,7 +304,7 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("Got %+v from %q, want zones, syncers, node, max_stale and ttl set", config, corefile)
 		}
 		for _, address := range config.Syncers {
-			if config.Insecure && !isLoopback(address) {
+			if config.Insecure && !watch.OnLoopback(address) {
 				t.Errorf("Got insecure with %s from %q, want loopback only", address, corefile)
 			}
 		}

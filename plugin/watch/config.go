@@ -54,7 +54,7 @@ func (c Config) check() error {
 		return errors.New("insecure and TLS settings exclude each other")
 	}
 	for _, address := range c.Addresses {
-		if !onLoopback(address) {
+		if !OnLoopback(address) {
 			return fmt.Errorf("insecure is for loopback only, and syncer address %q is not a loopback IP or localhost", address)
 		}
 	}
@@ -75,7 +75,9 @@ func checkAddress(address string) error {
 	return nil
 }
 
-func onLoopback(address string) bool {
+// OnLoopback reports whether an address, host:port, can only be this machine: a literal loopback IP, or
+// localhost (RFC 6761, section 6.3). Only there is plaintext allowed.
+func OnLoopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return false
