@@ -83,6 +83,7 @@ func (e *edit) build(t *touchedHost) (*Host, []hostChange, error) {
 	ttl := e.base.ttls.of(host.AddressKind)
 	if !first.GetHeadless() || host.isWildcard() {
 		host.setAddresses(union(winners), ttl)
+		host.ports = portsOf(winners)
 		return host, t.before.endpointsGone(), nil
 	}
 	host.Headless = true
@@ -133,6 +134,18 @@ func union(winners []*registryv1.Service) []netip.Addr {
 		}
 	}
 	return addresses
+}
+
+// portsOf is the ports of joined claims.
+func portsOf(winners []*registryv1.Service) ports {
+	if len(winners) == 1 {
+		return packPorts(winners[0].GetPorts())
+	}
+	lists := make([][]*registryv1.Port, len(winners))
+	for i, winner := range winners {
+		lists[i] = winner.GetPorts()
+	}
+	return packPorts(lists...)
 }
 
 // part is a string that shares the bytes of a longer one where they are to be found there.

@@ -6,13 +6,14 @@ import (
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 )
 
-// Every host makes the names above it exist, up to the cluster domain. A name is counted once for each
-// host or counted name right below it, and once for each Namespace resource that it belongs to, so that
-// one more host in a namespace touches that namespace's name only.
+// Every host makes the names above it exist (RFC 4592, section 2.2.2), up to the cluster domain or, outside
+// it, to the root. A name is counted once for each host or counted name right below it, and once for each
+// Namespace resource that it belongs to, so that one more host in a namespace touches that namespace's name
+// only.
 
 // exists counts a name that is there because of something else, and the names above it.
 func (e *edit) exists(name string) {
-	for below(name, e.base.clusterDomain) {
+	for name != "" && name != e.base.clusterDomain {
 		count, known := e.enclosers.Get(name)
 		// A copy, so that a host gone does not stay in memory for its parent.
 		e.enclosers.Put(strings.Clone(name), count+1)
@@ -25,7 +26,7 @@ func (e *edit) exists(name string) {
 
 // gone undoes what exists did.
 func (e *edit) gone(name string) {
-	for below(name, e.base.clusterDomain) {
+	for name != "" && name != e.base.clusterDomain {
 		count, _ := e.enclosers.Get(name)
 		if count > 1 {
 			e.enclosers.Put(strings.Clone(name), count-1)
@@ -45,10 +46,4 @@ func (e *edit) namespaceName(namespace *registryv1.Namespace) string {
 func parent(name string) string {
 	_, rest, _ := strings.Cut(name, ".")
 	return rest
-}
-
-// below reports whether a name is in the domain and not the domain itself.
-func below(name, domain string) bool {
-	top, inside := strings.CutSuffix(name, domain)
-	return inside && strings.HasSuffix(top, ".")
 }

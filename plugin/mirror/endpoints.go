@@ -3,6 +3,7 @@ package mirror
 import (
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"github.com/meshvm/meshvm/plugin/mirror/trie"
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
@@ -15,6 +16,8 @@ type endpoints struct {
 	of *service
 	// hosts by their label.
 	hosts trie.Map[string, *Host]
+	// targets are hosts at their ports, once somebody asked for them.
+	targets atomic.Pointer[[]preparedTarget]
 }
 
 // endpoint finds one of a headless Service's endpoints, nil when there is none of this label.

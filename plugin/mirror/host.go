@@ -28,6 +28,8 @@ type Host struct {
 	// a headless Service has none of its own.
 	Claims []string
 
+	// ports of the winning claims; a headless Service's are those of its slices.
+	ports ports
 	// endpoints of a headless Service; nil for other hosts.
 	endpoints *endpoints
 }

@@ -16,6 +16,14 @@ type RRset struct {
 	TTL uint32
 }
 
+// len is the number of records of a set that may be nil.
+func (s *RRset) len() int {
+	if s == nil {
+		return 0
+	}
+	return len(s.RRs)
+}
+
 // family is one of the two kinds of address record.
 type family struct {
 	rrtype uint16

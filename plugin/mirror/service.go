@@ -27,8 +27,9 @@ type member struct {
 	service serviceName
 	// host is what a Service claims. Empty: the member is a slice.
 	host string
-	// ready are a slice's endpoints that are answered.
+	// ready are a slice's endpoints that are answered, ports what they all listen on.
 	ready []endpoint
+	ports ports
 }
 
 // endpoint is an address of a ready endpoint and the label that is its name.
@@ -54,6 +55,7 @@ func sliceMember(key string, s *registryv1.EndpointSlice) *member {
 		}
 	}
 	m.ready = slices.Clip(m.ready)
+	m.ports = packPorts(s.GetPorts())
 	return m
 }
 

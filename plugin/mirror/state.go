@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
 	"strings"
 	"time"
@@ -138,14 +139,44 @@ func (s *State) Wildcard(name string) *Host {
 }
 
 // Encloses reports whether a name exists only because something below it does, or because it is a
-// namespace's: an empty non-terminal (RFC 8499). The cluster domain itself is not counted among them,
-// nor is any name outside it.
+// namespace's: an empty non-terminal (RFC 8499). The cluster domain exists as soon as it is known.
 func (s *State) Encloses(name string) bool {
-	if _, found := s.enclosers.Get(name); !found {
+	if _, found := s.enclosers.Get(name); !found && !above(name, s.clusterDomain) {
 		return false
 	}
 	_, isHost := s.hosts.Get(name)
 	return !isHost
+}
+
+// above reports whether a name is the domain or one that the domain lies in, but not the root.
+func above(name, domain string) bool {
+	below, found := strings.CutSuffix(domain, name)
+	return found && name != "" && (below == "" || strings.HasSuffix(below, "."))
+}
+
+// Hosts is every host that has a claim, wildcards among them, in no order. Endpoints come with their
+// Service.
+func (s *State) Hosts() iter.Seq[*Host] {
+	return func(yield func(*Host) bool) {
+		for _, index := range []trie.Map[string, *Host]{s.hosts, s.wildcards} {
+			for _, host := range index.All() {
+				if !yield(host) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Addresses is every address that points back to a name, with its names as Pointers has them, in no order.
+func (s *State) Addresses() iter.Seq2[netip.Addr, []string] {
+	return func(yield func(netip.Addr, []string) bool) {
+		for address, held := range s.pointers.All() {
+			if !yield(address, held.answer()) {
+				return
+			}
+		}
+	}
 }
 
 // Pointers is the names that an address points back to, in order of precedence: the Service with this
