@@ -17,6 +17,8 @@ import (
 type answer struct {
 	rcode   int
 	records []string
+	// additional is written as records are, with the owner in front.
+	additional []string
 	// authority is the owner of the SOA record in the authority section.
 	authority string
 	// passed: the next plugin answered, and nothing else counts.
@@ -26,6 +28,8 @@ type answer struct {
 func records(rcode int, records ...string) answer { return answer{rcode: rcode, records: records} }
 func noDataOf(zone string) answer                 { return answer{authority: zone} }
 func nameErrorOf(zone string) answer              { return answer{rcode: dns.RcodeNameError, authority: zone} }
+
+func (a answer) with(additional ...string) answer { a.additional = additional; return a }
 
 var passedOn = answer{passed: true}
 
@@ -51,7 +55,7 @@ func data(rr dns.RR) string {
 
 func check(t *testing.T, reply *dns.Msg, want answer) {
 	t.Helper()
-	if passed := reply.Rcode == dns.RcodeRefused; passed != want.passed {
+	if passed := reply.Rcode == dns.RcodeNotImplemented; passed != want.passed {
 		t.Fatalf("Passed on: got %t, want %t\n%v", passed, want.passed, reply)
 	} else if passed {
 		return
@@ -62,14 +66,31 @@ func check(t *testing.T, reply *dns.Msg, want answer) {
 	var got []string
 	for _, rr := range reply.Answer {
 		got = append(got, data(rr))
-		if owner, asked := rr.Header().Name, reply.Question[0].Name; owner != asked {
-			t.Errorf("Owner: got %s, want the query's own spelling %s", owner, asked)
+		owner := reply.Question[0].Name
+		if i := len(got) - 2; i >= 0 {
+			if alias, ok := reply.Answer[i].(*dns.CNAME); ok {
+				owner = alias.Target
+			} else {
+				owner = reply.Answer[i].Header().Name
+			}
+		}
+		if rr.Header().Name != owner {
+			t.Errorf("Owner: got %s, want %s, the query's own spelling or its alias", rr.Header().Name, owner)
 		}
 	}
 	if !slices.Equal(got, want.records) {
 		t.Errorf("Answer: got %q, want %q", got, want.records)
 	}
-	if want.rcode == dns.RcodeServerFailure {
+	var additional []string
+	for _, rr := range reply.Extra {
+		if rr.Header().Rrtype != dns.TypeOPT {
+			additional = append(additional, rr.Header().Name+" "+data(rr))
+		}
+	}
+	if !slices.Equal(additional, want.additional) {
+		t.Errorf("Additional: got %q, want %q", additional, want.additional)
+	}
+	if want.rcode == dns.RcodeServerFailure || want.rcode == dns.RcodeRefused {
 		return
 	}
 	if !reply.Authoritative || !reply.RecursionAvailable || !reply.Response {
@@ -108,7 +129,12 @@ func TestAnswers(t *testing.T) {
 		{"unknown service", "nope.prod.svc.cluster.local. A", nameErrorOf(zone)},
 		{"unknown namespace", "reviews.nope.svc.cluster.local. A", nameErrorOf(zone)},
 		{"below a service", "x.reviews.prod.svc.cluster.local. A", nameErrorOf(zone)},
-		{"foreign first label", "prod.pod.cluster.local. A", nameErrorOf(zone)},
+		{"foreign first label", "prod.endpoints.cluster.local. A", nameErrorOf(zone)},
+		{"pods", "pod.cluster.local. A", noDataOf(zone)},
+		{"pods of a namespace", "prod.pod.cluster.local. A", nameErrorOf(zone)},
+		{"pod", "10-0-0-1.prod.pod.cluster.local. A", nameErrorOf(zone)},
+		{"zone transfer without the transfer plugin", "cluster.local. AXFR", answer{rcode: dns.RcodeRefused}},
+		{"incremental transfer", "svc.cluster.local. IXFR", answer{rcode: dns.RcodeRefused}},
 		{"namespace with services", "prod.svc.cluster.local. A", noDataOf(zone)},
 		{"empty namespace", "empty.svc.cluster.local. A", noDataOf(zone)},
 		{"svc", "svc.cluster.local. AAAA", noDataOf(zone)},
@@ -126,6 +152,51 @@ func TestAnswers(t *testing.T) {
 		{"endpoint by address", "10-0-0-2.db.prod.svc.cluster.local. A", records(ok, "A 10.0.0.2")},
 		{"endpoint not ready", "db-3.db.prod.svc.cluster.local. A", nameErrorOf(zone)},
 		{"endpoint, family it lacks", "10-0-0-2.db.prod.svc.cluster.local. AAAA", noDataOf(zone)},
+
+		{"SRV", "_http._tcp.reviews.prod.svc.cluster.local. SRV", records(ok, "SRV 0 50 80 reviews.prod.svc.cluster.local.").
+			with("reviews.prod.svc.cluster.local. A 10.96.0.10", "reviews.prod.svc.cluster.local. AAAA fd00::10")},
+		{"SRV, spelling", "_HTTP._tcp.Reviews.prod.svc.cluster.LOCAL. SRV", records(ok, "SRV 0 50 80 reviews.prod.svc.cluster.local.").
+			with("reviews.prod.svc.cluster.local. A 10.96.0.10", "reviews.prod.svc.cluster.local. AAAA fd00::10")},
+		{"SRV without underscores", "http.tcp.reviews.prod.svc.cluster.local. SRV", records(ok, "SRV 0 50 80 reviews.prod.svc.cluster.local.").
+			with("reviews.prod.svc.cluster.local. A 10.96.0.10", "reviews.prod.svc.cluster.local. AAAA fd00::10")},
+		{"SRV of all ports", "reviews.prod.svc.cluster.local. SRV", records(ok,
+			"SRV 0 16 80 reviews.prod.svc.cluster.local.", "SRV 0 16 9090 reviews.prod.svc.cluster.local.", "SRV 0 16 53 reviews.prod.svc.cluster.local.").
+			with("reviews.prod.svc.cluster.local. A 10.96.0.10", "reviews.prod.svc.cluster.local. AAAA fd00::10")},
+		{"SRV, unknown port", "_nope._tcp.reviews.prod.svc.cluster.local. SRV", nameErrorOf(zone)},
+		{"SRV, port of the other protocol", "_http._udp.reviews.prod.svc.cluster.local. SRV", nameErrorOf(zone)},
+		{"SRV, service without ports", "v4only.prod.svc.cluster.local. SRV", noDataOf(zone)},
+		{"SRV, too many labels", "x._http._tcp.reviews.prod.svc.cluster.local. SRV", nameErrorOf(zone)},
+		{"address of a port", "_http._tcp.reviews.prod.svc.cluster.local. A", records(ok, "A 10.96.0.10")},
+		{"other type of a port", "_http._tcp.reviews.prod.svc.cluster.local. TXT", noDataOf(zone)},
+		{"above a service's ports", "_tcp.reviews.prod.svc.cluster.local. SRV", noDataOf(zone)},
+		{"above no port", "_udp.reviews.prod.svc.cluster.local. SRV", nameErrorOf(zone)},
+		{"SRV, headless", "_sql._tcp.db.prod.svc.cluster.local. SRV", records(ok,
+			"SRV 0 33 3306 10-0-0-2.db.prod.svc.cluster.local.", "SRV 0 33 3306 db-0.db.prod.svc.cluster.local.").
+			with("10-0-0-2.db.prod.svc.cluster.local. A 10.0.0.2", "db-0.db.prod.svc.cluster.local. A 10.0.0.1", "db-0.db.prod.svc.cluster.local. AAAA fd01::1")},
+		{"SRV, headless, port of one slice", "_metrics._tcp.db.prod.svc.cluster.local. SRV", records(ok,
+			"SRV 0 50 9104 10-0-0-2.db.prod.svc.cluster.local.", "SRV 0 50 9104 db-0.db.prod.svc.cluster.local.").
+			with("10-0-0-2.db.prod.svc.cluster.local. A 10.0.0.2", "db-0.db.prod.svc.cluster.local. A 10.0.0.1", "db-0.db.prod.svc.cluster.local. AAAA fd01::1")},
+		{"SRV, headless without ready endpoints", "idle.prod.svc.cluster.local. SRV", nameErrorOf(zone)},
+		{"SRV, endpoint", "10-0-0-2.db.prod.svc.cluster.local. SRV", records(ok,
+			"SRV 0 50 3306 10-0-0-2.db.prod.svc.cluster.local.", "SRV 0 50 9104 10-0-0-2.db.prod.svc.cluster.local.").
+			with("10-0-0-2.db.prod.svc.cluster.local. A 10.0.0.2")},
+		{"ports are not an endpoint's", "_sql._tcp.db-0.db.prod.svc.cluster.local. SRV", nameErrorOf(zone)},
+		{"addresses of a headless port", "_sql._tcp.db.prod.svc.cluster.local. A", records(ok, "A 10.0.0.1", "A 10.0.0.2")},
+		{"above a headless service's ports", "_tcp.db.prod.svc.cluster.local. A", noDataOf(zone)},
+		{"SRV, ServiceEntry inside the zone", "_http._tcp.legacy.prod.svc.cluster.local. SRV", records(ok, "SRV 0 100 8080 legacy.prod.svc.cluster.local.").
+			with("legacy.prod.svc.cluster.local. A 240.240.0.5")},
+
+		{"SRV, ServiceEntry host", "_https._tcp.api.example.com. SRV", records(ok, "SRV 0 100 443 api.example.com.").with("api.example.com. A 240.240.0.1")},
+		{"SRV, ServiceEntry host, all ports", "api.example.com. SRV", records(ok, "SRV 0 100 443 api.example.com.").with("api.example.com. A 240.240.0.1")},
+		{"SRV, ServiceEntry host, spelling", "_https._TCP.API.example.com. SRV", records(ok, "SRV 0 100 443 api.example.com.").with("api.example.com. A 240.240.0.1")},
+		{"SRV, ServiceEntry host without ports", "exact.wild.example.com. SRV", noDataOf("exact.wild.example.com.")},
+		{"SRV, ServiceEntry host, unknown port", "_sip._tcp.api.example.com. SRV", passedOn},
+		{"SRV, ServiceEntry host, no underscores", "https.tcp.api.example.com. SRV", passedOn},
+		{"SRV, ServiceEntry host without addresses", "_https._tcp.bare.example.com. SRV", passedOn},
+		{"address of a ServiceEntry host's port", "_https._tcp.api.example.com. A", passedOn},
+		{"SRV, wildcard", "_tls._tcp.a.wild.example.com. SRV", records(ok, "SRV 0 100 443 a.wild.example.com.").with("a.wild.example.com. A 240.240.0.3")},
+		{"SRV, wildcard, all ports", "A.wild.example.com. SRV", records(ok, "SRV 0 100 443 a.wild.example.com.").with("a.wild.example.com. A 240.240.0.3")},
+		{"SRV, wildcard, unknown port", "_sip._tcp.a.wild.example.com. SRV", passedOn},
 
 		{"ServiceEntry inside the zone", "legacy.prod.svc.cluster.local. A", records(ok, "A 240.240.0.5")},
 		{"ServiceEntry inside the zone without addresses", "pending.prod.svc.cluster.local. A", noDataOf(zone)},
@@ -171,13 +242,29 @@ func TestAnswers(t *testing.T) {
 		{"other type of a reverse name", "10.0.96.10.in-addr.arpa. A", passedOn},
 
 		{"SOA", "cluster.local. SOA", answer{records: []string{"SOA"}}},
-		{"NS", "cluster.local. NS", records(ok, "NS ns.dns.cluster.local.")},
+		{"NS", "cluster.local. NS", records(ok, "NS ns.dns.cluster.local.").with("ns.dns.cluster.local. A 127.0.0.1")},
 		{"name of the name server", "ns.dns.cluster.local. A", records(ok, "A 127.0.0.1")},
 		{"name of the name server, other family", "ns.dns.cluster.local. AAAA", noDataOf(zone)},
 		{"version", "dns-version.cluster.local. TXT", records(ok, `TXT "1.1.0"`)},
 		{"version, other type", "dns-version.cluster.local. A", noDataOf(zone)},
 
 		{"ExternalName, CNAME", "ext.prod.svc.cluster.local. CNAME", records(ok, "CNAME target.example.net.")},
+		{"ExternalName, target nowhere to be resolved", "ext.prod.svc.cluster.local. A", records(ok, "CNAME target.example.net.")},
+		{"ExternalName, chain", "first.prod.svc.cluster.local. A", records(ok,
+			"CNAME second.prod.svc.cluster.local.", "CNAME reviews.prod.svc.cluster.local.", "A 10.96.0.10")},
+		{"ExternalName, chain, spelling", "First.prod.svc.cluster.local. AAAA", records(ok,
+			"CNAME second.prod.svc.cluster.local.", "CNAME reviews.prod.svc.cluster.local.", "AAAA fd00::10")},
+		{"ExternalName, chain, CNAME", "first.prod.svc.cluster.local. CNAME", records(ok, "CNAME second.prod.svc.cluster.local.")},
+		{"ExternalName, chain, SRV", "second.prod.svc.cluster.local. SRV", records(ok, "CNAME reviews.prod.svc.cluster.local.",
+			"SRV 0 16 80 reviews.prod.svc.cluster.local.", "SRV 0 16 9090 reviews.prod.svc.cluster.local.", "SRV 0 16 53 reviews.prod.svc.cluster.local.").
+			with("reviews.prod.svc.cluster.local. A 10.96.0.10", "reviews.prod.svc.cluster.local. AAAA fd00::10")},
+		{"ExternalName, type that the target lacks", "second.prod.svc.cluster.local. TXT", answer{records: []string{"CNAME reviews.prod.svc.cluster.local."}, authority: zone}},
+		{"ExternalName, target unknown", "lost.prod.svc.cluster.local. A", answer{
+			rcode: dns.RcodeNameError, records: []string{"CNAME nope.prod.svc.cluster.local."}, authority: zone}},
+		{"ExternalName, circle", "circle.prod.svc.cluster.local. A", answer{rcode: dns.RcodeServerFailure}},
+		{"ExternalName, circle, CNAME", "circle.prod.svc.cluster.local. CNAME", records(ok, "CNAME round.prod.svc.cluster.local.")},
+		{"below an ExternalName", "x.ext.prod.svc.cluster.local. A", nameErrorOf(zone)},
+		{"ports of an ExternalName", "_http._tcp.ext.prod.svc.cluster.local. SRV", nameErrorOf(zone)},
 	}
 	m := serving(t, defaultConfig(), mesh())
 	for _, tc := range tests {
@@ -317,11 +404,15 @@ func TestStale(t *testing.T) {
 func TestShortNames(t *testing.T) {
 	on := defaultConfig()
 	on.ShortNames = true
+	searching := defaultConfig()
+	searching.ShortNames, searching.Search = true, []string{"prod.", "svc.cluster.local."}
 	tests := map[string]struct {
 		config *Config
 		query  string
 		want   answer
 	}{
+		"below a foreign search domain":  {searching, "reviews.prod.", passedOn},
+		"below the mesh's search domain": {searching, "short.", records(0, "A 10.96.0.12")},
 		"off":                            {defaultConfig(), "short.", passedOn},
 		"NAME":                           {on, "short.", records(0, "A 10.96.0.12")},
 		"NAME, spelling":                 {on, "SHORT.", records(0, "A 10.96.0.12")},
@@ -345,7 +436,7 @@ func TestShortNames(t *testing.T) {
 
 func TestZones(t *testing.T) {
 	config := defaultConfig()
-	config.Zones = []string{"mesh.example.org.", DefaultZone, "96.10.in-addr.arpa.", "sub.mesh.example.org."}
+	config.Zones = []string{"mesh.example.org.", DefaultZone, "96.10.in-addr.arpa.", "d.f.ip6.arpa.", "sub.mesh.example.org."}
 	around, part := defaultConfig(), defaultConfig()
 	around.Zones = []string{DefaultZone, "example.com."}
 	part.Zones = []string{"prod.svc.cluster.local."}
@@ -361,6 +452,12 @@ func TestZones(t *testing.T) {
 		"another zone, negative":          {config, "nope.svc.mesh.example.org. A", nameErrorOf("mesh.example.org.")},
 		"another zone, non-terminal":      {config, "svc.mesh.example.org. A", noDataOf("mesh.example.org.")},
 		"hosts in a zone of their own":    {around, "api.example.com. A", records(0, "A 240.240.0.1")},
+		"above a wildcard in such a zone": {around, "wild.example.com. A", noDataOf("example.com.")},
+		"another zone, SRV": {config, "_http._tcp.reviews.prod.svc.mesh.example.org. SRV", records(0, "SRV 0 50 80 reviews.prod.svc.mesh.example.org.").
+			with("reviews.prod.svc.mesh.example.org. A 10.96.0.10", "reviews.prod.svc.mesh.example.org. AAAA fd00::10")},
+		"another zone, SRV of endpoints": {config, "10-0-0-2.db.prod.svc.mesh.example.org. SRV", records(0,
+			"SRV 0 50 3306 10-0-0-2.db.prod.svc.mesh.example.org.", "SRV 0 50 9104 10-0-0-2.db.prod.svc.mesh.example.org.").
+			with("10-0-0-2.db.prod.svc.mesh.example.org. A 10.0.0.2")},
 		"wildcards in such a zone":        {around, "a.wild.example.com. A", records(0, "A 240.240.0.3")},
 		"negatives in such a zone":        {around, "other.example.com. A", nameErrorOf("example.com.")},
 		"no address in such a zone":       {around, "bare.example.com. A", noDataOf("example.com.")},
@@ -368,7 +465,13 @@ func TestZones(t *testing.T) {
 		"part of it, negative":            {part, "nope.prod.svc.cluster.local. A", nameErrorOf("prod.svc.cluster.local.")},
 		"the rest of it":                  {part, "short.vm.svc.cluster.local. A", passedOn},
 		"the longest zone":                {config, "nope.sub.mesh.example.org. A", nameErrorOf("sub.mesh.example.org.")},
-		"own reverse zone, known":         {config, "11.0.96.10.in-addr.arpa. PTR", records(0, "PTR v4only.prod.svc.cluster.local.")},
+		"own reverse zone, known":         {config, "11.0.96.10.in-addr.arpa. PTR", records(0, "PTR v4only.prod.svc.mesh.example.org.")},
+		"own reverse zone, other type":    {config, "11.0.96.10.in-addr.arpa. A", noDataOf("96.10.in-addr.arpa.")},
+		"own reverse zone, network":       {config, "0.96.10.in-addr.arpa. NS", noDataOf("96.10.in-addr.arpa.")},
+		"own reverse zone, IPv6 network":  {config, "0.0.0.d.f.ip6.arpa. PTR", noDataOf("d.f.ip6.arpa.")},
+		"own reverse zone, no address":    {config, "x.0.96.10.in-addr.arpa. PTR", nameErrorOf("96.10.in-addr.arpa.")},
+		"own reverse zone, below one":     {config, "1.11.0.96.10.in-addr.arpa. PTR", nameErrorOf("96.10.in-addr.arpa.")},
+		"own reverse zone, apex":          {config, "96.10.in-addr.arpa. PTR", noDataOf("96.10.in-addr.arpa.")},
 		"own reverse zone, unknown":       {config, "99.0.96.10.in-addr.arpa. PTR", nameErrorOf("96.10.in-addr.arpa.")},
 		"foreign reverse zone, unknown":   {config, "99.0.97.10.in-addr.arpa. PTR", passedOn},
 		"cluster's domain not among them": {foreign, "v4only.prod.svc.cluster.local. A", passedOn},
@@ -398,7 +501,7 @@ func TestFallthrough(t *testing.T) {
 		"host without addresses":      {all, "pending.prod.svc.cluster.local.", passedOn},
 		"unknown name, its zone":      {some, "nope.prod.svc.cluster.local.", passedOn},
 		"unknown name, another's":     {some, "nope.vm.svc.cluster.local.", nameErrorOf(DefaultZone)},
-		"headless without endpoints":  {some, "idle.prod.svc.cluster.local.", nameErrorOf(DefaultZone)},
+		"headless without endpoints":  {some, "idle.prod.svc.cluster.local.", passedOn},
 		"service without addresses":   {some, "none.prod.svc.cluster.local.", noDataOf(DefaultZone)},
 		"unknown name outside it all": {some, "example.com.", passedOn},
 	}
@@ -427,5 +530,48 @@ func TestPreparedRecordsAreNotModified(t *testing.T) {
 	appended := append(after.Answer, &dns.A{})
 	if &appended[0] == &after.Answer[0] {
 		t.Error("Appending to an answer writes into the prepared set")
+	}
+}
+
+func TestPods(t *testing.T) {
+	insecure := defaultConfig()
+	insecure.Pods = PodsInsecure
+	insecure.Zones = append(insecure.Zones, "mesh.example.org.")
+	tests := map[string]struct {
+		query string // NAME TYPE
+		want  answer
+	}{
+		"pods":                        {"pod.cluster.local. A", noDataOf(DefaultZone)},
+		"pods of a namespace":         {"prod.pod.cluster.local. A", noDataOf(DefaultZone)},
+		"pods of an empty namespace":  {"empty.pod.cluster.local. TXT", noDataOf(DefaultZone)},
+		"pods of an unknown one":      {"nope.pod.cluster.local. A", nameErrorOf(DefaultZone)},
+		"IPv4":                        {"10-0-0-9.prod.pod.cluster.local. A", records(0, "A 10.0.0.9")},
+		"IPv4, another zone":          {"10-0-0-9.prod.pod.mesh.example.org. A", records(0, "A 10.0.0.9")},
+		"IPv4, spelling":              {"10-0-0-9.Prod.POD.cluster.local. A", records(0, "A 10.0.0.9")},
+		"IPv4, other family":          {"10-0-0-9.prod.pod.cluster.local. AAAA", noDataOf(DefaultZone)},
+		"IPv4, other type":            {"10-0-0-9.prod.pod.cluster.local. SRV", noDataOf(DefaultZone)},
+		"IPv4, unknown namespace":     {"10-0-0-9.nope.pod.cluster.local. A", nameErrorOf(DefaultZone)},
+		"IPv4, no octet":              {"10-0-0-256.prod.pod.cluster.local. A", nameErrorOf(DefaultZone)},
+		"IPv4, leading zero":          {"10-0-0-09.prod.pod.cluster.local. A", nameErrorOf(DefaultZone)},
+		"IPv4, too short":             {"10-0-0.prod.pod.cluster.local. A", nameErrorOf(DefaultZone)},
+		"IPv6":                        {"fd00--9.prod.pod.cluster.local. AAAA", records(0, "AAAA fd00::9")},
+		"IPv6, in full":               {"fd00-0-0-0-0-0-0-9.prod.pod.cluster.local. AAAA", records(0, "AAAA fd00::9")},
+		"IPv6, other family":          {"fd00--9.prod.pod.cluster.local. A", noDataOf(DefaultZone)},
+		"IPv6 that is IPv4":           {"--ffff-a00-9.prod.pod.cluster.local. A", records(0, "A 10.0.0.9")},
+		"IPv6 with a zone":            {"fe80--9%1.prod.pod.cluster.local. AAAA", nameErrorOf(DefaultZone)},
+		"no address":                  {"web.prod.pod.cluster.local. A", nameErrorOf(DefaultZone)},
+		"below a pod":                 {"x.10-0-0-9.prod.pod.cluster.local. A", nameErrorOf(DefaultZone)},
+		"outside the plugin's zones":  {"10-0-0-9.prod.pod. A", passedOn},
+		"a name that only ends in it": {"10-0-0-9.prod.xpod.cluster.local. A", nameErrorOf(DefaultZone)},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			query, qtype, _ := strings.Cut(tc.query, " ")
+			want := tc.want
+			if strings.HasSuffix(query, "mesh.example.org.") && want.authority != "" {
+				want.authority = "mesh.example.org."
+			}
+			check(t, ask(t, serving(t, insecure, mesh()), query, dns.StringToType[qtype], false), want)
+		})
 	}
 }

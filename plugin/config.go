@@ -48,6 +48,13 @@ type Config struct {
 	// ShortNames answers NAME, NAME.NAMESPACE and NAME.NAMESPACE.svc too.
 	ShortNames bool
 
+	// Search is the rest of the machine's search list, after the mesh's own domains: lower case, with the
+	// final dot, in the order of the Corefile, each once.
+	Search []string
+
+	// Pods says whether names of pods are answered.
+	Pods PodMode
+
 	// Fall says for which names inside Zones a miss goes on to the next plugin.
 	Fall fall.F
 }
@@ -100,4 +107,23 @@ func (a StaleAction) String() string {
 		return "fail"
 	}
 	return "serve"
+}
+
+// PodMode is the argument of pods.
+type PodMode uint8
+
+const (
+	// PodsDisabled knows no pods.
+	PodsDisabled PodMode = iota
+	// PodsInsecure answers an address written with dashes, in a namespace that exists, with that address.
+	// Nobody checks that there is such a pod.
+	PodsInsecure
+)
+
+// String returns the word the Corefile uses.
+func (p PodMode) String() string {
+	if p == PodsInsecure {
+		return "insecure"
+	}
+	return "disabled"
 }

@@ -27,24 +27,30 @@ const (
 func mesh() []*registryv1.Resource {
 	return []*registryv1.Resource{
 		namespace("prod"), namespace("empty"),
-		service("reviews", "prod", "10.96.0.10", "fd00::10"),
+		withPorts(service("reviews", "prod", "10.96.0.10", "fd00::10"), tcp("http", 80), tcp("metrics", 9090), udp("", 53)),
 		service("v4only", "prod", "10.96.0.11"),
 		service("none", "prod"),
 		service("short", "vm", "10.96.0.12"),
 		headless("db", "prod"),
-		slice("db-1", "db", "prod",
+		withPorts(slice("db-1", "db", "prod",
 			&registryv1.Endpoint{Addresses: addresses("10.0.0.1"), Hostname: "db-0", Ready: true},
 			&registryv1.Endpoint{Addresses: addresses("10.0.0.2"), Ready: true},
-			&registryv1.Endpoint{Addresses: addresses("10.0.0.3"), Hostname: "db-3"}),
-		slice("db-2", "db", "prod", &registryv1.Endpoint{Addresses: addresses("fd01::1"), Hostname: "db-0", Ready: true}),
+			&registryv1.Endpoint{Addresses: addresses("10.0.0.3"), Hostname: "db-3"}), tcp("sql", 3306), tcp("metrics", 9104)),
+		withPorts(slice("db-2", "db", "prod",
+			&registryv1.Endpoint{Addresses: addresses("fd01::1"), Hostname: "db-0", Ready: true}), tcp("sql", 3306)),
 		headless("idle", "prod"),
 		externalName("ext", "prod", "target.example.net"),
-		serviceEntry("api", "api.example.com", "240.240.0.1"),
+		externalName("first", "prod", "second.prod.svc.cluster.local"),
+		externalName("second", "prod", "reviews.prod.svc.cluster.local"),
+		externalName("lost", "prod", "nope.prod.svc.cluster.local"),
+		externalName("circle", "prod", "round.prod.svc.cluster.local"),
+		externalName("round", "prod", "circle.prod.svc.cluster.local"),
+		withPorts(serviceEntry("api", "api.example.com", "240.240.0.1"), tcp("https", 443)),
 		serviceEntry("bare", "bare.example.com"),
 		serviceEntry("exact", "exact.wild.example.com", "240.240.0.2"),
-		serviceEntry("wild", "*.wild.example.com", "240.240.0.3"),
+		withPorts(serviceEntry("wild", "*.wild.example.com", "240.240.0.3"), tcp("tls", 443)),
 		serviceEntry("deep", "*.deep.wild.example.com", "240.240.0.4", "2001:2::4"),
-		serviceEntry("inside", "legacy.prod.svc.cluster.local", "240.240.0.5"),
+		withPorts(serviceEntry("inside", "legacy.prod.svc.cluster.local", "240.240.0.5"), tcp("http", 8080)),
 		serviceEntry("insidebare", "pending.prod.svc.cluster.local"),
 		serviceEntry("single", "vault", "240.240.0.6"),
 	}
@@ -102,6 +108,29 @@ func slice(name, service, namespace string, endpoints ...*registryv1.Endpoint) *
 	}})
 }
 
+// withPorts is a Service or an EndpointSlice with ports.
+func withPorts(r *registryv1.Resource, ports ...*registryv1.Port) *registryv1.Resource {
+	body := &registryv1.Body{}
+	if err := proto.Unmarshal(r.GetBody(), body); err != nil {
+		panic(err)
+	}
+	switch {
+	case body.GetService() != nil:
+		body.GetService().Ports = ports
+	default:
+		body.GetEndpointSlice().Ports = ports
+	}
+	return resource(r.GetKey(), body)
+}
+
+func tcp(name string, number uint32) *registryv1.Port {
+	return &registryv1.Port{Name: name, Number: number, Protocol: registryv1.Protocol_PROTOCOL_TCP}
+}
+
+func udp(name string, number uint32) *registryv1.Port {
+	return &registryv1.Port{Name: name, Number: number, Protocol: registryv1.Protocol_PROTOCOL_UDP}
+}
+
 func namespace(name string) *registryv1.Resource {
 	return resource(registryv1.NamespaceKey("", name), &registryv1.Body{Body: &registryv1.Body_Namespace{
 		Namespace: &registryv1.Namespace{Name: name},
@@ -115,11 +144,11 @@ func defaultConfig() *Config {
 	}
 }
 
-// next is what stands behind the plugin in tests: it answers REFUSED, so that a query that was passed
+// next is what stands behind the plugin in tests: it answers NOTIMP, so that a query that was passed
 // on is told from every answer of the plugin.
 var next = plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	reply := new(dns.Msg)
-	reply.SetRcode(r, dns.RcodeRefused)
+	reply.SetRcode(r, dns.RcodeNotImplemented)
 	return dns.RcodeSuccess, w.WriteMsg(reply)
 })
 

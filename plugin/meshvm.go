@@ -4,12 +4,12 @@
 // asked of anyone: the mirror is kept in step by a stream from a syncer, and it survives restarts on
 // disk. How the plugin answers is told file by file, in the order that a query takes: meshvm.go
 // sorts it, zone.go replies in the plugin's own zones, overlay.go for hosts outside them, reverse.go
-// for addresses, with what reply.go makes. follower.go and followers.go keep the mirror.
+// for addresses; service.go names ports, pod.go pods, alias.go follows ExternalNames, and reply.go makes
+// what is sent. follower.go and followers.go keep the mirror.
 package meshvm
 
 import (
 	"context"
-	"net/netip"
 	"slices"
 
 	"github.com/coredns/coredns/plugin"
@@ -32,10 +32,14 @@ type Meshvm struct {
 	// primary is the first zone that is not a reverse one: the home of names that the plugin makes up.
 	primary  *zone
 	follower *follower
+	// listenHosts are the hosts of the bind plugin, empty where there is none.
+	listenHosts []string
+	transfers   transfers
 }
 
 func newMeshvm(config *Config) *Meshvm {
 	m := &Meshvm{config: config}
+	m.transfers.ctx, m.transfers.cancel = context.WithCancel(context.Background())
 	for _, fqdn := range config.Zones {
 		m.zones = append(m.zones, newZone(fqdn))
 	}
@@ -72,13 +76,11 @@ func (m *Meshvm) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 
 // resolve is the reply to a query, or the outcome passed: the query is the next plugin's.
 func (m *Meshvm) resolve(q *query) (*dns.Msg, outcome) {
-	if q.qtype == dns.TypePTR {
-		if addr, ok := reverseAddress(q.name); ok {
-			return m.resolveReverse(q, addr)
-		}
-	}
 	if zone := m.zoneOf(q.name); zone != nil {
 		return m.resolveZone(q, zone)
+	}
+	if q.qtype == dns.TypePTR {
+		return m.resolvePointer(q)
 	}
 	return m.resolveOverlay(q)
 }
@@ -92,6 +94,8 @@ type query struct {
 	name  string
 	qtype uint16
 	state *mirror.State
+	// aliases is how many led here from the name that the client asked for.
+	aliases int
 }
 
 // spelling is the query's name as the client wrote it. Answers echo it, because some clients check
@@ -101,24 +105,37 @@ func (q *query) spelling() string { return q.r.Question[0].Name }
 // resolveHost replies to a query for a known name by the host that answers it. authority is the zone that
 // a negative answer is given for.
 func (m *Meshvm) resolveHost(q *query, host *mirror.Host, authority *zone) (*dns.Msg, outcome) {
-	var set *mirror.RRset
 	switch {
 	case host.ExternalName != "":
-		return m.resolveExternalName(q, host)
-	case host.Headless && host.A == nil && host.AAAA == nil:
+		return m.resolveAlias(q, host)
+	case host.Headless && !addressed(host):
 		// Kubernetes DNS-Based Service Discovery, section 2.4.1: without ready endpoints there is
 		// no such name.
-		return m.replyNameError(q, authority)
-	case q.qtype == dns.TypeA:
-		set = host.A
-	case q.qtype == dns.TypeAAAA:
-		set = host.AAAA
+		return m.replyUnknown(q, authority)
+	case q.qtype == dns.TypeSRV:
+		every := portName{host: host, service: q.name}
+		every.find(q.state)
+		return m.resolveService(q, every, authority)
 	}
+	set := addressSet(host, q.qtype)
 	if set == nil {
 		return m.replyNoData(q, authority)
 	}
-	return m.replyWith(q, m.records(q, host, set))
+	return m.replyWith(q, m.recordsAt(q.spelling(), host, set))
 }
+
+// addressSet is a host's addresses of a type, nil where it has none or the type is another.
+func addressSet(host *mirror.Host, qtype uint16) *mirror.RRset {
+	switch qtype {
+	case dns.TypeA:
+		return host.A
+	case dns.TypeAAAA:
+		return host.AAAA
+	}
+	return nil
+}
+
+func addressed(host *mirror.Host) bool { return host.A != nil || host.AAAA != nil }
 
 // ttlOf is the TTL that this instance's configuration gives to a host's addresses. The mirror
 // prepares with one instance's TTLs and may be shared by another.
@@ -127,15 +144,4 @@ func (m *Meshvm) ttlOf(host *mirror.Host) uint32 {
 		return m.config.EndpointTTL
 	}
 	return m.config.TTL
-}
-
-// reverseAddress is the address that a name under in-addr.arpa or ip6.arpa stands for.
-func reverseAddress(name string) (netip.Addr, bool) {
-	switch {
-	case hasSuffix(name, "in-addr.arpa"):
-		return parseReverse4(name[:len(name)-len("in-addr.arpa")])
-	case hasSuffix(name, "ip6.arpa"):
-		return parseReverse6(name[:len(name)-len("ip6.arpa")])
-	}
-	return netip.Addr{}, false
 }

@@ -14,13 +14,14 @@ const (
 	noData
 	nameError
 	failed
+	refused
 	passed
 )
 
 // requests counts queries by outcome. The counters are looked up once, because a query has no time to.
 var requests = func() (counters [passed + 1]prometheus.Counter) {
-	vector := counter("requests_total", "Counter of queries that reached the plugin, by outcome: hit, nodata, nxdomain, servfail or passed on.", "outcome")
-	for o, label := range []string{hit: "hit", noData: "nodata", nameError: "nxdomain", failed: "servfail", passed: "passed"} {
+	vector := counter("requests_total", "Counter of queries that reached the plugin, by outcome: hit, nodata, nxdomain, servfail, refused or passed on.", "outcome")
+	for o, label := range []string{hit: "hit", noData: "nodata", nameError: "nxdomain", failed: "servfail", refused: "refused", passed: "passed"} {
 		counters[o] = vector.WithLabelValues(label)
 	}
 	return counters

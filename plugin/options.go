@@ -38,6 +38,8 @@ var options = map[string]option{
 	"max_stale":      {"DURATION [serve|fail]", 1, 2, setMaxStale},
 	"ttl":            {"SECONDS [ENDPOINT_SECONDS]", 1, 2, setTTL},
 	"short_names":    {"", 0, 0, setShortNames},
+	"search":         {"DOMAIN...", 1, -1, setSearch},
+	"pods":           {"disabled|insecure", 1, 1, setPods},
 	"fallthrough":    {"[ZONES...]", 0, -1, setFallthrough},
 }
 
@@ -219,6 +221,34 @@ func setTTL(p *blockParser, args []string) error {
 
 func setShortNames(p *blockParser, _ []string) error {
 	p.config.ShortNames = true
+	return nil
+}
+
+func setSearch(p *blockParser, args []string) error {
+	for _, arg := range args {
+		if !isDomain(arg) {
+			return fmt.Errorf("%q is not a domain; expected one of the machine's search list, such as corp.example.org", arg)
+		}
+		domain := dns.Fqdn(strings.ToLower(arg))
+		if slices.Contains(p.config.Search, domain) {
+			return fmt.Errorf("%q is given twice; expected each domain once", arg)
+		}
+		p.config.Search = append(p.config.Search, domain)
+	}
+	return nil
+}
+
+func setPods(p *blockParser, args []string) error {
+	switch args[0] {
+	case PodsDisabled.String():
+		p.config.Pods = PodsDisabled
+	case PodsInsecure.String():
+		p.config.Pods = PodsInsecure
+	case "verified":
+		return errors.New("verified would have every machine follow every pod of the cluster; expected disabled or insecure")
+	default:
+		return fmt.Errorf("%q is not a mode; expected disabled or insecure", args[0])
+	}
 	return nil
 }
 

@@ -12,12 +12,15 @@ import (
 // resolveOverlay replies to a query outside the plugin's zones: hosts of the mesh are laid over whatever
 // the rest of the world says, exactly, and all else is the next plugin's.
 func (m *Meshvm) resolveOverlay(q *query) (*dns.Msg, outcome) {
-	host := m.overlaid(q)
+	if q.qtype == dns.TypeSRV && strings.HasPrefix(q.name, "_") {
+		return m.resolveOverlaidPort(q)
+	}
+	host := m.overlaid(q.state, q.name)
 	if host == nil || !addressed(host) {
 		return nil, passed
 	}
 	switch q.qtype {
-	case dns.TypeA, dns.TypeAAAA:
+	case dns.TypeA, dns.TypeAAAA, dns.TypeSRV:
 	case dns.TypeHTTPS, dns.TypeSVCB:
 		// An address hint from upstream would lead around the mesh: the answer is none.
 	default:
@@ -32,27 +35,50 @@ func (m *Meshvm) resolveOverlay(q *query) (*dns.Msg, outcome) {
 	return m.resolveHost(q, host, &authority)
 }
 
+// resolveOverlaidPort replies to a query for the SRV records of a host's port. Names below a host are the
+// host's own to give, so those that are no port of it are the next plugin's.
+func (m *Meshvm) resolveOverlaidPort(q *query) (*dns.Msg, outcome) {
+	port, name, found := cutPort(q.name)
+	if !found || !port.underscored {
+		return nil, passed
+	}
+	host := m.overlaid(q.state, name)
+	if host == nil || !addressed(host) {
+		return nil, passed
+	}
+	port.host, port.service = host, name
+	if !port.find(q.state) {
+		return nil, passed
+	}
+	if m.tooStale() {
+		return m.replyStale(q)
+	}
+	return m.resolveService(q, port, m.primary)
+}
+
 // overlaid is the host that answers for a name outside the plugin's zones: an exact one, else a short
 // name, else the longest wildcard. Kubernetes Services are known only in the plugin's zones.
-func (m *Meshvm) overlaid(q *query) *mirror.Host {
-	if host := q.state.Host(q.name); host != nil && host.Origin != registryv1.Origin_ORIGIN_KUBERNETES {
+func (m *Meshvm) overlaid(state *mirror.State, name string) *mirror.Host {
+	if host := state.Host(name); host != nil && host.Origin != registryv1.Origin_ORIGIN_KUBERNETES {
 		return host
 	}
 	if m.config.ShortNames {
-		if host := m.shortName(q); host != nil {
+		if host := m.shortName(state, name); host != nil {
 			return host
 		}
 	}
-	return q.state.Wildcard(q.name)
+	return state.Wildcard(name)
 }
 
 // shortName is the Kubernetes Service that NAME, NAME.NAMESPACE or NAME.NAMESPACE.svc stands for to
 // this VM, as in the name table of Istio's agent; nil if there is none.
-func (m *Meshvm) shortName(q *query) *mirror.Host {
-	name := q.name
+func (m *Meshvm) shortName(state *mirror.State, name string) *mirror.Host {
+	if m.underForeignSearch(name) {
+		return nil
+	}
 	switch strings.Count(name, ".") {
 	case 0:
-		namespace := q.state.View()
+		namespace := state.View()
 		if namespace == "" || name == "" {
 			return nil
 		}
@@ -66,7 +92,7 @@ func (m *Meshvm) shortName(q *query) *mirror.Host {
 	default:
 		return nil
 	}
-	host := q.state.Host(joinName(name, q.state.ClusterDomain()))
+	host := state.Host(joinName(name, state.ClusterDomain()))
 	if host == nil || host.Origin != registryv1.Origin_ORIGIN_KUBERNETES {
 		return nil
 	}

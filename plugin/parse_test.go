@@ -138,6 +138,18 @@ func TestParse(t *testing.T) {
 			syncer syncer.example.org:15054
 			short_names
 		}`, defaults(func(c *Config) { c.ShortNames = true })},
+		{"search", `meshvm {
+			syncer syncer.example.org:15054
+			search Corp.Example.org example.org. corp
+		}`, defaults(func(c *Config) { c.Search = []string{"corp.example.org.", "example.org.", "corp."} })},
+		{"pods disabled", `meshvm {
+			syncer syncer.example.org:15054
+			pods disabled
+		}`, defaults(nil)},
+		{"pods insecure", `meshvm {
+			syncer syncer.example.org:15054
+			pods insecure
+		}`, defaults(func(c *Config) { c.Pods = PodsInsecure })},
 		{"fallthrough", `meshvm {
 			syncer syncer.example.org:15054
 			fallthrough
@@ -180,7 +192,7 @@ func TestParseErrors(t *testing.T) {
 	}{
 		{"no block", "meshvm", 1, []string{"no syncer to follow", "expected a line: syncer ADDRESS..."}},
 		{"no syncer", block("insecure"), 1, []string{"no syncer to follow", "syncer ADDRESS..."}},
-		{"unknown property", block(syncer, "endpoint https://10.0.0.1"), 3, []string{"unknown property 'endpoint'", "expected one of fallthrough, insecure, max_stale, namespace, node, short_names, snapshot, syncer, tls, tls_servername, token, ttl"}},
+		{"unknown property", block(syncer, "endpoint https://10.0.0.1"), 3, []string{"unknown property 'endpoint'", "expected one of fallthrough, insecure, max_stale, namespace, node, pods, search, short_names, snapshot, syncer, tls, tls_servername, token, ttl"}},
 		{"property in capitals", block("Syncer syncer.example.org:15054"), 2, []string{"unknown property 'Syncer'"}},
 		{"duplicate option", block(syncer, "ttl 5", "ttl 6"), 4, []string{"ttl is already set in line 3"}},
 		{"duplicate syncer line", block(syncer, "syncer other.example.org:15054"), 3, []string{"syncer is already set in line 2"}},
@@ -260,6 +272,14 @@ func TestParseErrors(t *testing.T) {
 		{"three ttls", block(syncer, "ttl 1 2 3"), 3, []string{"ttl has too many arguments (3)"}},
 
 		{"short_names with an argument", block(syncer, "short_names default"), 3, []string{"short_names has too many arguments (1)"}},
+		{"search without a domain", block(syncer, "search"), 3, []string{"search lacks its argument", "expected: search DOMAIN..."}},
+		{"search in what is no domain", block(syncer, "search example.org a..b"), 3, []string{`"a..b" is not a domain`, "the machine's search list, such as corp.example.org"}},
+		{"search in the root", block(syncer, "search ."), 3, []string{`"." is not a domain`}},
+		{"search in a network", block(syncer, "search 10.0.0.0/8"), 3, []string{`"10.0.0.0/8" is not a domain`}},
+		{"same search domain twice", block(syncer, "search corp Corp."), 3, []string{`"Corp." is given twice`, "expected each domain once"}},
+		{"pods without a mode", block(syncer, "pods"), 3, []string{"pods lacks its argument", "pods disabled|insecure"}},
+		{"pods verified", block(syncer, "pods verified"), 3, []string{"every machine follow every pod", "expected disabled or insecure"}},
+		{"pods in another mode", block(syncer, "pods on"), 3, []string{`"on" is not a mode`, "expected disabled or insecure"}},
 		{"fallthrough for what is no zone", block(syncer, "fallthrough a..b"), 3, []string{`zone "a..b"`, "expected a domain"}},
 	}
 	for _, test := range tests {
@@ -284,7 +304,7 @@ func TestParseErrors(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"meshvm {\n syncer 127.0.0.1:15054\n insecure\n}",
-		"meshvm cluster.local 10.96.0.0/12 {\n syncer a:1 b:2\n ttl 30 5\n max_stale 1h fail\n short_names\n fallthrough\n snapshot off\n namespace a\n node b\n}",
+		"meshvm cluster.local 10.96.0.0/12 {\n syncer a:1 b:2\n ttl 30 5\n max_stale 1h fail\n short_names\n search corp example.org\n pods insecure\n fallthrough\n snapshot off\n namespace a\n node b\n}",
 		"meshvm {\n tls {\n }\n}",
 		"meshvm {\n syncer {$A}\n",
 		"meshvm \"a\nb\" {",
@@ -302,6 +322,11 @@ func FuzzParse(f *testing.F) {
 		}
 		if len(config.Zones) == 0 || len(config.Syncers) == 0 || config.Node == "" || config.MaxStale <= 0 || config.TTL > MaxTTL || config.EndpointTTL > MaxTTL {
 			t.Errorf("Got %+v from %q, want zones, syncers, node, max_stale and ttl set", config, corefile)
+		}
+		for _, domain := range config.Search {
+			if !strings.HasSuffix(domain, ".") || strings.ToLower(domain) != domain || !isDomain(domain) {
+				t.Errorf("Got search domain %q from %q, want one in lower case and with the final dot", domain, corefile)
+			}
 		}
 		for _, address := range config.Syncers {
 			if config.Insecure && !watch.OnLoopback(address) {

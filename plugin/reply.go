@@ -2,6 +2,7 @@ package meshvm
 
 import (
 	"net"
+	"net/netip"
 
 	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
@@ -47,7 +48,7 @@ func (m *Meshvm) replyWith(q *query, records []dns.RR) (*dns.Msg, outcome) {
 // replyNoData replies that the name exists, but not with this type (RFC 2308, section 2.2).
 func (m *Meshvm) replyNoData(q *query, authority *zone) (*dns.Msg, outcome) {
 	reply := m.newReply(q)
-	reply.Ns = []dns.RR{m.soa(q, authority, authority.fqdn)}
+	reply.Ns = []dns.RR{m.soa(q.state, authority, authority.fqdn)}
 	return m.finish(q, reply), noData
 }
 
@@ -55,8 +56,21 @@ func (m *Meshvm) replyNoData(q *query, authority *zone) (*dns.Msg, outcome) {
 func (m *Meshvm) replyNameError(q *query, authority *zone) (*dns.Msg, outcome) {
 	reply := m.newReply(q)
 	reply.Rcode = dns.RcodeNameError
-	reply.Ns = []dns.RR{m.soa(q, authority, authority.fqdn)}
+	reply.Ns = []dns.RR{m.soa(q.state, authority, authority.fqdn)}
 	return m.finish(q, reply), nameError
+}
+
+// replyUnknown replies that a name is not known here, unless the Corefile says that it may be further on.
+func (m *Meshvm) replyUnknown(q *query, authority *zone) (*dns.Msg, outcome) {
+	if m.config.Fall.Through(q.spelling()) {
+		return nil, passed
+	}
+	return m.replyNameError(q, authority)
+}
+
+// replyRefused replies that a query of this kind is not for everybody.
+func (m *Meshvm) replyRefused(q *query) (*dns.Msg, outcome) {
+	return new(dns.Msg).SetRcode(q.r, dns.RcodeRefused), refused
 }
 
 // replyNotReady replies that nothing is known yet.
@@ -102,18 +116,23 @@ func extend(q *query, reply *dns.Msg, code uint16, reason string) {
 	opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: code, ExtraText: reason})
 }
 
-// records is a record set at the query's own name and with this instance's TTL. The prepared records
+// recordsAt is a host's record set at an owner name and with this instance's TTL. The prepared records
 // serve where both are theirs already.
-func (m *Meshvm) records(q *query, host *mirror.Host, set *mirror.RRset) []dns.RR {
-	owner, ttl := q.spelling(), m.ttlOf(host)
+func (m *Meshvm) recordsAt(owner string, host *mirror.Host, set *mirror.RRset) []dns.RR {
+	ttl := m.ttlOf(host)
 	if owner == host.FQDN() && ttl == set.TTL {
 		return set.RRs
 	}
-	header := dns.RR_Header{Name: owner, Rrtype: q.qtype, Class: dns.ClassINET, Ttl: ttl}
-	if q.qtype == dns.TypeA {
-		return copied[dns.A](set.RRs, header)
+	return movedTo(owner, ttl, set.RRs)
+}
+
+// movedTo is address records, some and all of one type, at another owner name and with another TTL.
+func movedTo(owner string, ttl uint32, records []dns.RR) []dns.RR {
+	header := dns.RR_Header{Name: owner, Rrtype: records[0].Header().Rrtype, Class: dns.ClassINET, Ttl: ttl}
+	if header.Rrtype == dns.TypeA {
+		return copied[dns.A](records, header)
 	}
-	return copied[dns.AAAA](set.RRs, header)
+	return copied[dns.AAAA](records, header)
 }
 
 // copied is records, all of them R, with another header. It makes two allocations, however many there are.
@@ -140,14 +159,14 @@ func (m *Meshvm) header(owner string, rrtype uint16) dns.RR_Header {
 
 // soa is the SOA record of a zone at an owner name. A name that does not exist may exist in a moment,
 // so a negative answer lives no longer than an endpoint's address.
-func (m *Meshvm) soa(q *query, zone *zone, owner string) dns.RR {
+func (m *Meshvm) soa(state *mirror.State, zone *zone, owner string) dns.RR {
 	header := m.header(owner, dns.TypeSOA)
 	header.Ttl = m.config.EndpointTTL
 	return &dns.SOA{
 		Hdr:     header,
 		Ns:      zone.nameServer,
 		Mbox:    zone.mailbox,
-		Serial:  q.state.Serial(),
+		Serial:  state.Serial(),
 		Refresh: soaRefresh,
 		Retry:   soaRetry,
 		Expire:  soaExpire,
@@ -158,13 +177,18 @@ func (m *Meshvm) soa(q *query, zone *zone, owner string) dns.RR {
 // ownAddress is the address record of this server at a name.
 func (m *Meshvm) ownAddress(q *query, owner string) []dns.RR {
 	state := request.Request{W: q.w, Req: q.r}
-	ip := net.ParseIP(state.LocalIP())
-	switch {
-	case ip == nil:
+	address, err := netip.ParseAddr(state.LocalIP())
+	if err != nil {
 		return nil
-	case ip.To4() != nil:
-		return []dns.RR{&dns.A{Hdr: m.header(owner, dns.TypeA), A: ip.To4()}}
-	default:
-		return []dns.RR{&dns.AAAA{Hdr: m.header(owner, dns.TypeAAAA), AAAA: ip}}
 	}
+	return []dns.RR{m.addressRecord(owner, address.Unmap().WithZone(""))}
+}
+
+// addressRecord is a record of an address that does not move.
+func (m *Meshvm) addressRecord(owner string, address netip.Addr) dns.RR {
+	ip := net.IP(address.AsSlice())
+	if address.Is4() {
+		return &dns.A{Hdr: m.header(owner, dns.TypeA), A: ip}
+	}
+	return &dns.AAAA{Hdr: m.header(owner, dns.TypeAAAA), AAAA: ip}
 }

@@ -6,48 +6,91 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"github.com/meshvm/meshvm/plugin/mirror"
 )
 
-// resolveReverse replies to a PTR query for an address. Addresses that the mesh does not know are the next
-// plugin's, unless their reverse zone is one of the plugin's own.
-func (m *Meshvm) resolveReverse(q *query, addr netip.Addr) (*dns.Msg, outcome) {
-	targets := q.state.Pointers(addr)
-	zone := m.zoneOf(q.name)
-	switch {
-	case len(targets) == 0 && zone == nil:
+// resolvePointer replies to a PTR query outside the plugin's zones. Addresses that the mesh does not know
+// are the next plugin's.
+func (m *Meshvm) resolvePointer(q *query) (*dns.Msg, outcome) {
+	address, valid := reverseAddress(q.name)
+	if !valid {
 		return nil, passed
-	case !q.state.Loaded():
-		return m.replyNotReady(q)
+	}
+	targets := q.state.Pointers(address)
+	switch {
+	case len(targets) == 0:
+		return nil, passed
 	case m.tooStale():
 		return m.replyStale(q)
-	case len(targets) == 0 && m.config.Fall.Through(q.spelling()):
-		return nil, passed
-	case len(targets) == 0:
-		return m.replyNameError(q, zone)
 	}
-	records := make([]dns.RR, 0, len(targets))
-	for _, target := range targets {
-		records = append(records, &dns.PTR{
-			Hdr: m.header(q.spelling(), dns.TypePTR),
-			Ptr: m.inOwnZone(q, target),
-		})
-	}
-	return m.replyWith(q, records)
+	return m.replyWith(q, m.pointers(q.state, q.spelling(), targets))
 }
 
-// inOwnZone is a host's name, with the trailing dot, as this instance serves it: a name of the
-// cluster's domain moves to the plugin's own zone if the domain itself is none of its zones.
-func (m *Meshvm) inOwnZone(q *query, host string) string {
-	domain := q.state.ClusterDomain()
-	if !hasSuffix(host, domain) {
-		return dns.Fqdn(host)
+// resolveReverse replies to a query in a reverse zone of the plugin's own.
+func (m *Meshvm) resolveReverse(q *query, zone *zone) (*dns.Msg, outcome) {
+	address, valid := reverseAddress(q.name)
+	if !valid && isReverseNetwork(q.name) {
+		// Resolvers that ask label by label (RFC 9156) must get on to the addresses (RFC 8020).
+		return m.replyNoData(q, zone)
 	}
-	for i := range m.zones {
-		if m.zones[i].name == domain {
-			return dns.Fqdn(host)
+	switch targets := q.state.Pointers(address); {
+	case !valid || len(targets) == 0:
+		return m.replyUnknown(q, zone)
+	case q.qtype != dns.TypePTR:
+		return m.replyNoData(q, zone)
+	default:
+		return m.replyWith(q, m.pointers(q.state, q.spelling(), targets))
+	}
+}
+
+// pointers is the PTR records at an owner name to hosts, under the first zone of the plugin as in CoreDNS's kubernetes
+// plugin.
+func (m *Meshvm) pointers(state *mirror.State, owner string, hosts []string) []dns.RR {
+	header := m.header(owner, dns.TypePTR)
+	records := make([]dns.PTR, len(hosts))
+	pointers := make([]dns.RR, len(hosts))
+	for i, host := range hosts {
+		records[i] = dns.PTR{Hdr: header, Ptr: m.primary.outside(state, dns.Fqdn(host))}
+		pointers[i] = &records[i]
+	}
+	return pointers
+}
+
+// reverseAddress is the address that a name under in-addr.arpa or ip6.arpa stands for.
+func reverseAddress(name string) (netip.Addr, bool) {
+	switch {
+	case hasSuffix(name, "in-addr.arpa"):
+		return parseReverse4(name[:len(name)-len("in-addr.arpa")])
+	case hasSuffix(name, "ip6.arpa"):
+		return parseReverse6(name[:len(name)-len("ip6.arpa")])
+	}
+	return netip.Addr{}, false
+}
+
+// isReverseNetwork reports whether a name under in-addr.arpa or ip6.arpa is that of a network, with names
+// of addresses below it.
+func isReverseNetwork(name string) bool {
+	for _, missing := range []string{"0.", "0.0.", "0.0.0."} {
+		if _, valid := reverseAddress(missing + name); valid {
+			return true
 		}
 	}
-	return strings.TrimSuffix(host, domain) + m.primary.fqdn
+	if !hasSuffix(name, "ip6.arpa") {
+		return false
+	}
+	labels := len(name) - len("ip6.arpa")
+	_, valid := parseReverse6(strings.Repeat("0.", max(0, nibbles-labels/2)) + name[:labels])
+	return valid
+}
+
+// reverseName is the name that stands for an address, with the trailing dot.
+func reverseName(address netip.Addr) string {
+	name, err := dns.ReverseAddr(address.String())
+	if err != nil {
+		return "" // There is no such address.
+	}
+	return name
 }
 
 // parseReverse4 reads the labels in front of in-addr.arpa, the trailing dot included: `4.3.2.1.`.
@@ -65,10 +108,12 @@ func parseReverse4(labels string) (netip.Addr, bool) {
 	return netip.AddrFrom4(octets), labels == ""
 }
 
+// nibbles of an IPv6 address: half a byte a label.
+const nibbles = 32
+
 // parseReverse6 reads the 32 nibbles in front of ip6.arpa, the trailing dot included (RFC 3596,
 // section 2.5).
 func parseReverse6(labels string) (netip.Addr, bool) {
-	const nibbles = 32
 	if len(labels) != 2*nibbles {
 		return netip.Addr{}, false
 	}

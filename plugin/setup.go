@@ -20,6 +20,7 @@ func setup(c *caddy.Controller) error {
 	current := currentRun(c)
 
 	server := dnsserver.GetConfig(c)
+	m.listenHosts = server.ListenHosts
 	// First, so that a second copy of the process stops before it touches the snapshot.
 	c.OnStartup(func() error {
 		if err := reserveAddresses(c.ServerBlockKeys, server.ListenHosts); err != nil {
@@ -36,6 +37,7 @@ func setup(c *caddy.Controller) error {
 	})
 	// After OnShutdown queries still come in: listeners close later.
 	c.OnShutdown(func() error {
+		m.transfers.stop()
 		process.release(config, current)
 		return nil
 	})

@@ -3,6 +3,7 @@ package meshvm
 import (
 	"strings"
 
+	"github.com/coredns/coredns/plugin/pkg/dnsutil"
 	"github.com/miekg/dns"
 
 	"github.com/meshvm/meshvm/plugin/mirror"
@@ -15,6 +16,8 @@ type zone struct {
 	name string
 	// fqdn, nameServer and mailbox have the trailing dot.
 	fqdn, nameServer, mailbox string
+	// reverse: the zone's names stand for addresses.
+	reverse bool
 }
 
 func newZone(fqdn string) zone {
@@ -24,6 +27,7 @@ func newZone(fqdn string) zone {
 		fqdn:       fqdn,
 		nameServer: dns.Fqdn(joinName("ns.dns", name)),
 		mailbox:    dns.Fqdn(joinName("hostmaster", name)),
+		reverse:    dnsutil.IsReverse(fqdn) > 0,
 	}
 }
 
@@ -70,46 +74,107 @@ func (m *Meshvm) zoneOf(name string) *zone {
 
 // resolveZone replies to a query in one of the plugin's zones.
 func (m *Meshvm) resolveZone(q *query, zone *zone) (*dns.Msg, outcome) {
-	if !q.state.Loaded() {
+	switch {
+	case q.qtype == dns.TypeAXFR || q.qtype == dns.TypeIXFR:
+		// The transfer plugin, which stands above, answers those who may.
+		return m.replyRefused(q)
+	case !q.state.Loaded():
 		return m.replyNotReady(q)
-	}
-	if m.tooStale() {
+	case m.tooStale():
 		return m.replyStale(q)
-	}
-	if q.name == zone.name {
+	case q.name == zone.name:
 		return m.resolveApex(q, zone)
+	case zone.reverse:
+		return m.resolveReverse(q, zone)
 	}
-	name, host := q.name, q.state.Host(q.name)
-	if domain := q.state.ClusterDomain(); host == nil && domain != zone.name {
-		// Names of the cluster are kept under its own domain, whatever zone they are asked for in.
-		name = joinName(strings.TrimSuffix(name[:len(name)-len(zone.name)], "."), domain)
-		host = q.state.Host(name)
-	}
-	if host != nil {
+	inCluster := zone.inCluster(q.state, q.name)
+	if host := exactHost(q.state, q.name, inCluster); host != nil {
 		return m.resolveZoneHost(q, host, zone)
 	}
 	switch q.name[:len(q.name)-len(zone.name)] {
 	case "ns.dns.":
 		return m.resolveNameServer(q, zone)
-	case "dns-version.":
+	case versionLabel:
 		return m.resolveVersion(q, zone)
 	case "dns.":
 		return m.replyNoData(q, zone)
 	}
-	host = q.state.Wildcard(q.name)
-	if host == nil && name != q.name {
-		host = q.state.Wildcard(name)
+	if port, found := findPort(q.state, q.name, inCluster); found {
+		return m.resolvePort(q, port, zone)
 	}
-	if host != nil {
+	if pod, found := cutPod(q.state, inCluster); found {
+		return m.resolvePod(q, pod, zone)
+	}
+	if host := wildcardHost(q.state, q.name, inCluster); host != nil {
 		return m.resolveZoneHost(q, host, zone)
 	}
-	if q.state.Encloses(q.name) || q.state.Encloses(name) {
+	if q.state.Encloses(q.name) || q.state.Encloses(inCluster) || isProtocol(q.state, q.name, inCluster) {
 		return m.replyNoData(q, zone)
 	}
-	if m.config.Fall.Through(q.spelling()) {
-		return nil, passed
+	return m.replyUnknown(q, zone)
+}
+
+// standsFor reports whether the zone is another name for the cluster's domain, and neither a part of it nor
+// around it.
+func (z *zone) standsFor(domain string) bool {
+	return z.name != domain && !z.reverse && !hasSuffix(z.name, domain) && !hasSuffix(domain, z.name)
+}
+
+// inCluster is a name in the zone as the registry has it: names of the cluster are kept under its own
+// domain, whatever zone they are asked for in.
+func (z *zone) inCluster(state *mirror.State, name string) string {
+	domain := state.ClusterDomain()
+	if !z.standsFor(domain) {
+		return name
 	}
-	return m.replyNameError(q, zone)
+	return joinName(strings.TrimSuffix(name[:len(name)-len(z.name)], "."), domain)
+}
+
+// outside is a host's name, with the trailing dot, as it is asked for in the zone: inCluster undone.
+func (z *zone) outside(state *mirror.State, fqdn string) string {
+	host, domain := fqdn[:len(fqdn)-1], state.ClusterDomain()
+	if !z.standsFor(domain) || !hasSuffix(host, domain) {
+		return fqdn
+	}
+	return host[:len(host)-len(domain)] + z.fqdn
+}
+
+// exactHost is the host of just this name, asked for in a zone: one that is called so, or else the
+// cluster's.
+func exactHost(state *mirror.State, name, inCluster string) *mirror.Host {
+	host := state.Host(name)
+	if host == nil && inCluster != name {
+		host = state.Host(inCluster)
+	}
+	return host
+}
+
+// wildcardHost is exactHost for wildcards.
+func wildcardHost(state *mirror.State, name, inCluster string) *mirror.Host {
+	host := state.Wildcard(name)
+	if host == nil && inCluster != name {
+		host = state.Wildcard(inCluster)
+	}
+	return host
+}
+
+// hostOf is the host of the mesh that answers a name, nil if there is none.
+func (m *Meshvm) hostOf(state *mirror.State, name string) *mirror.Host {
+	zone := m.zoneOf(name)
+	if zone == nil {
+		if host := m.overlaid(state, name); host != nil && addressed(host) {
+			return host
+		}
+		return nil
+	}
+	inCluster := zone.inCluster(state, name)
+	if host := exactHost(state, name, inCluster); host != nil {
+		return host
+	}
+	if port, found := findPort(state, name, inCluster); found {
+		return port.host
+	}
+	return wildcardHost(state, name, inCluster)
 }
 
 // resolveZoneHost replies by a host in one of the plugin's zones. One without any address, such as a
@@ -121,13 +186,11 @@ func (m *Meshvm) resolveZoneHost(q *query, host *mirror.Host, zone *zone) (*dns.
 	return m.resolveHost(q, host, zone)
 }
 
-func addressed(host *mirror.Host) bool { return host.A != nil || host.AAAA != nil }
-
 // resolveApex replies for a zone's own name, as CoreDNS's kubernetes plugin does.
 func (m *Meshvm) resolveApex(q *query, zone *zone) (*dns.Msg, outcome) {
 	switch q.qtype {
 	case dns.TypeSOA:
-		return m.replyWith(q, []dns.RR{m.soa(q, zone, q.spelling())})
+		return m.replyWith(q, []dns.RR{m.soa(q.state, zone, q.spelling())})
 	case dns.TypeNS:
 		reply := m.newReply(q)
 		reply.Answer = []dns.RR{&dns.NS{Hdr: m.header(q.spelling(), dns.TypeNS), Ns: zone.nameServer}}
@@ -154,7 +217,13 @@ func (m *Meshvm) resolveVersion(q *query, zone *zone) (*dns.Msg, outcome) {
 	if q.qtype != dns.TypeTXT {
 		return m.replyNoData(q, zone)
 	}
-	header := m.header(q.spelling(), dns.TypeTXT)
+	return m.replyWith(q, []dns.RR{m.version(q.spelling())})
+}
+
+const versionLabel = "dns-version."
+
+func (m *Meshvm) version(owner string) dns.RR {
+	header := m.header(owner, dns.TypeTXT)
 	header.Ttl = 28800
-	return m.replyWith(q, []dns.RR{&dns.TXT{Hdr: header, Txt: []string{"1.1.0"}}})
+	return &dns.TXT{Hdr: header, Txt: []string{"1.1.0"}}
 }
