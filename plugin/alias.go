@@ -12,8 +12,9 @@ import (
 	"github.com/meshvm/meshvm/plugin/mirror"
 )
 
-// maxAliases bounds how many aliases one query may follow, in the registry and beyond.
-const maxAliases = 8
+// maxAliases bounds how many aliases one query may follow, in the registry and beyond: as many as CoreDNS's
+// kubernetes plugin.
+const maxAliases = 11
 
 // resolveAlias replies with the CNAME of an ExternalName Service and, for other types than CNAME, with
 // what its target has (RFC 1034, section 3.6.2). The reply's code is that of the last name (RFC 6604).

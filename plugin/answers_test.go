@@ -11,6 +11,8 @@ import (
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/miekg/dns"
+
+	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 )
 
 // answer is what a test expects of a reply. Records are written as `TYPE DATA`, in order.
@@ -177,6 +179,8 @@ func TestAnswers(t *testing.T) {
 			"SRV 0 50 9104 10-0-0-2.db.prod.svc.cluster.local.", "SRV 0 50 9104 db-0.db.prod.svc.cluster.local.").
 			with("10-0-0-2.db.prod.svc.cluster.local. A 10.0.0.2", "db-0.db.prod.svc.cluster.local. A 10.0.0.1", "db-0.db.prod.svc.cluster.local. AAAA fd01::1")},
 		{"SRV, headless without ready endpoints", "idle.prod.svc.cluster.local. SRV", nameErrorOf(zone)},
+		{"SRV, headless, not at every slice's port", "mixed.prod.svc.cluster.local. SRV", records(ok, "SRV 0 33 443 web.mixed.prod.svc.cluster.local.").
+			with("web.mixed.prod.svc.cluster.local. A 10.0.0.8")},
 		{"SRV, endpoint", "10-0-0-2.db.prod.svc.cluster.local. SRV", records(ok,
 			"SRV 0 50 3306 10-0-0-2.db.prod.svc.cluster.local.", "SRV 0 50 9104 10-0-0-2.db.prod.svc.cluster.local.").
 			with("10-0-0-2.db.prod.svc.cluster.local. A 10.0.0.2")},
@@ -191,6 +195,7 @@ func TestAnswers(t *testing.T) {
 		{"SRV, ServiceEntry host, spelling", "_https._TCP.API.example.com. SRV", records(ok, "SRV 0 100 443 api.example.com.").with("api.example.com. A 240.240.0.1")},
 		{"SRV, ServiceEntry host without ports", "exact.wild.example.com. SRV", noDataOf("exact.wild.example.com.")},
 		{"SRV, ServiceEntry host, unknown port", "_sip._tcp.api.example.com. SRV", passedOn},
+		{"SRV, ServiceEntry host, no port", "_._.api.example.com. SRV", passedOn},
 		{"SRV, ServiceEntry host, no underscores", "https.tcp.api.example.com. SRV", passedOn},
 		{"SRV, ServiceEntry host without addresses", "_https._tcp.bare.example.com. SRV", passedOn},
 		{"address of a ServiceEntry host's port", "_https._tcp.api.example.com. A", passedOn},
@@ -308,6 +313,11 @@ func TestTTL(t *testing.T) {
 		query  string
 		want   uint32
 	}{
+		"SRV of a cluster IP":               {defaultConfig(), "_http._tcp.reviews.prod.svc.cluster.local. SRV", 30},
+		"SRV of endpoints":                  {defaultConfig(), "_sql._tcp.db.prod.svc.cluster.local. SRV", 5},
+		"SRV, other than prepared":          {config, "_sql._tcp.db.prod.svc.cluster.local. SRV", 7},
+		"PTR of a cluster IP":               {defaultConfig(), "10.0.96.10.in-addr.arpa. PTR", 30},
+		"PTR of an endpoint":                {defaultConfig(), "1.0.0.10.in-addr.arpa. PTR", 5},
 		"cluster IP":                        {defaultConfig(), "reviews.prod.svc.cluster.local.", 30},
 		"endpoints":                         {defaultConfig(), "db.prod.svc.cluster.local.", 5},
 		"endpoint":                          {defaultConfig(), "db-0.db.prod.svc.cluster.local.", 5},
@@ -319,11 +329,15 @@ func TestTTL(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			reply := ask(t, serving(t, tc.config, mesh()), tc.query, dns.TypeA, false)
+			query, qtype, found := strings.Cut(tc.query, " ")
+			if !found {
+				qtype = "A"
+			}
+			reply := ask(t, serving(t, tc.config, mesh()), query, dns.StringToType[qtype], false)
 			if len(reply.Answer) == 0 {
 				t.Fatal("Got no answer")
 			}
-			for _, rr := range reply.Answer {
+			for _, rr := range slices.Concat(reply.Answer, reply.Extra) {
 				if got := rr.Header().Ttl; got != tc.want {
 					t.Errorf("TTL of %v: got %d, want %d", rr, got, tc.want)
 				}
@@ -440,6 +454,8 @@ func TestZones(t *testing.T) {
 	around, part := defaultConfig(), defaultConfig()
 	around.Zones = []string{DefaultZone, "example.com."}
 	part.Zones = []string{"prod.svc.cluster.local."}
+	above := defaultConfig()
+	above.Zones = []string{"local."}
 	foreign := defaultConfig()
 	foreign.Zones = []string{"mesh.example.org."}
 	tests := map[string]struct {
@@ -463,6 +479,12 @@ func TestZones(t *testing.T) {
 		"no address in such a zone":       {around, "bare.example.com. A", noDataOf("example.com.")},
 		"part of the cluster's domain":    {part, "v4only.prod.svc.cluster.local. A", records(0, "A 10.96.0.11")},
 		"part of it, negative":            {part, "nope.prod.svc.cluster.local. A", nameErrorOf("prod.svc.cluster.local.")},
+		"part of it, not doubled":         {part, "v4only.prod.svc.prod.svc.cluster.local. A", nameErrorOf("prod.svc.cluster.local.")},
+		"part of it, PTR inside":          {part, "11.0.96.10.in-addr.arpa. PTR", records(0, "PTR v4only.prod.svc.cluster.local.")},
+		"part of it, PTR outside":         {part, "12.0.96.10.in-addr.arpa. PTR", records(0, "PTR short.vm.svc.cluster.local.")},
+		"around the cluster's domain":     {above, "v4only.prod.svc.cluster.local. A", records(0, "A 10.96.0.11")},
+		"around it, the domain itself":    {above, "cluster.local. A", noDataOf("local.")},
+		"around it, beside":               {above, "v4only.prod.svc.local. A", nameErrorOf("local.")},
 		"the rest of it":                  {part, "short.vm.svc.cluster.local. A", passedOn},
 		"the longest zone":                {config, "nope.sub.mesh.example.org. A", nameErrorOf("sub.mesh.example.org.")},
 		"own reverse zone, known":         {config, "11.0.96.10.in-addr.arpa. PTR", records(0, "PTR v4only.prod.svc.mesh.example.org.")},
@@ -471,12 +493,17 @@ func TestZones(t *testing.T) {
 		"own reverse zone, IPv6 network":  {config, "0.0.0.d.f.ip6.arpa. PTR", noDataOf("d.f.ip6.arpa.")},
 		"own reverse zone, no address":    {config, "x.0.96.10.in-addr.arpa. PTR", nameErrorOf("96.10.in-addr.arpa.")},
 		"own reverse zone, below one":     {config, "1.11.0.96.10.in-addr.arpa. PTR", nameErrorOf("96.10.in-addr.arpa.")},
+		"own reverse zone, name server":   {config, "ns.dns.96.10.in-addr.arpa. A", records(0, "A 127.0.0.1")},
+		"own reverse zone, above that":    {config, "dns.96.10.in-addr.arpa. A", noDataOf("96.10.in-addr.arpa.")},
+		"own reverse zone, no version":    {config, "dns-version.96.10.in-addr.arpa. TXT", nameErrorOf("96.10.in-addr.arpa.")},
 		"own reverse zone, apex":          {config, "96.10.in-addr.arpa. PTR", noDataOf("96.10.in-addr.arpa.")},
 		"own reverse zone, unknown":       {config, "99.0.96.10.in-addr.arpa. PTR", nameErrorOf("96.10.in-addr.arpa.")},
 		"foreign reverse zone, unknown":   {config, "99.0.97.10.in-addr.arpa. PTR", passedOn},
 		"cluster's domain not among them": {foreign, "v4only.prod.svc.cluster.local. A", passedOn},
 		"PTR moves into the zone":         {foreign, "11.0.96.10.in-addr.arpa. PTR", records(0, "PTR v4only.prod.svc.mesh.example.org.")},
-		"PTR of a host elsewhere stays":   {foreign, "1.0.240.240.in-addr.arpa. PTR", records(0, "PTR api.example.com.")},
+		"SRV of a host in the cluster's own domain stays": {foreign, "legacy.prod.svc.cluster.local. SRV", records(0, "SRV 0 100 8080 legacy.prod.svc.cluster.local.").
+			with("legacy.prod.svc.cluster.local. A 240.240.0.5")},
+		"PTR of a host elsewhere stays": {foreign, "1.0.240.240.in-addr.arpa. PTR", records(0, "PTR api.example.com.")},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -573,5 +600,26 @@ func TestPods(t *testing.T) {
 			}
 			check(t, ask(t, serving(t, insecure, mesh()), query, dns.StringToType[qtype], false), want)
 		})
+	}
+}
+
+// TestAliasChains follows as many aliases as CoreDNS's kubernetes plugin does, and not one more.
+func TestAliasChains(t *testing.T) {
+	resources := []*registryv1.Resource{service("end", "prod", "10.96.0.1")}
+	for i := range maxAliases + 1 {
+		target := "end"
+		if i > 0 {
+			target = fmt.Sprintf("alias-%d", i)
+		}
+		resources = append(resources, externalName(fmt.Sprintf("alias-%d", i+1), "prod", target+".prod.svc.cluster.local"))
+	}
+	m := serving(t, defaultConfig(), resources)
+	longest := ask(t, m, fmt.Sprintf("alias-%d.prod.svc.cluster.local.", maxAliases), dns.TypeA, false)
+	if got := len(longest.Answer); longest.Rcode != dns.RcodeSuccess || got != maxAliases+1 {
+		t.Errorf("Chain of %d: got %s with %d records, want all aliases and an address", maxAliases, dns.RcodeToString[longest.Rcode], got)
+	}
+	longer := ask(t, m, fmt.Sprintf("alias-%d.prod.svc.cluster.local.", maxAliases+1), dns.TypeA, true)
+	if longer.Rcode != dns.RcodeServerFailure || !hasError(longer, dns.ExtendedErrorCodeOther) {
+		t.Errorf("Chain of %d: got\n%v\nwant SERVFAIL with the reason", maxAliases+1, longer)
 	}
 }

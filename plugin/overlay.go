@@ -29,31 +29,41 @@ func (m *Meshvm) resolveOverlay(q *query) (*dns.Msg, outcome) {
 	if m.tooStale() {
 		return m.replyStale(q)
 	}
-	// The host is its own zone: a negative answer must not speak for its neighbours.
+	return m.resolveHost(q, host, m.zoneOfOne(q))
+}
+
+// zoneOfOne is a zone that holds the query's name and nothing else: a negative answer for a host must not
+// speak for its neighbours.
+func (m *Meshvm) zoneOfOne(q *query) *zone {
 	authority := *m.primary
 	authority.fqdn = q.spelling()
-	return m.resolveHost(q, host, &authority)
+	return &authority
 }
 
 // resolveOverlaidPort replies to a query for the SRV records of a host's port. Names below a host are the
 // host's own to give, so those that are no port of it are the next plugin's.
 func (m *Meshvm) resolveOverlaidPort(q *query) (*dns.Msg, outcome) {
-	port, name, found := cutPort(q.name)
-	if !found || !port.underscored {
+	port, found := m.overlaidPort(q.state, q.name)
+	switch {
+	case !found:
 		return nil, passed
-	}
-	host := m.overlaid(q.state, name)
-	if host == nil || !addressed(host) {
-		return nil, passed
-	}
-	port.host, port.service = host, name
-	if !port.find(q.state) {
-		return nil, passed
-	}
-	if m.tooStale() {
+	case m.tooStale():
 		return m.replyStale(q)
 	}
-	return m.resolveService(q, port, m.primary)
+	return m.resolveService(q, port, m.zoneOfOne(q))
+}
+
+// overlaidPort finds the port of an overlaid host that a name stands for, as RFC 2782 writes it.
+func (m *Meshvm) overlaidPort(state *mirror.State, name string) (portName, bool) {
+	port, service, found := cutPort(name)
+	if !found || !port.underscored || port.name == "" || port.protocol == "" {
+		return portName{}, false
+	}
+	port.host, port.service = m.overlaid(state, service), service
+	if port.host == nil || !addressed(port.host) {
+		return portName{}, false
+	}
+	return port, port.find(state)
 }
 
 // overlaid is the host that answers for a name outside the plugin's zones: an exact one, else a short

@@ -29,6 +29,12 @@ func (m *Meshvm) resolvePointer(q *query) (*dns.Msg, outcome) {
 
 // resolveReverse replies to a query in a reverse zone of the plugin's own.
 func (m *Meshvm) resolveReverse(q *query, zone *zone) (*dns.Msg, outcome) {
+	switch q.name[:len(q.name)-len(zone.name)] {
+	case nameServerLabels:
+		return m.resolveNameServer(q, zone)
+	case aboveNameServer:
+		return m.replyNoData(q, zone)
+	}
 	address, valid := reverseAddress(q.name)
 	if !valid && isReverseNetwork(q.name) {
 		// Resolvers that ask label by label (RFC 9156) must get on to the addresses (RFC 8020).
@@ -48,6 +54,12 @@ func (m *Meshvm) resolveReverse(q *query, zone *zone) (*dns.Msg, outcome) {
 // plugin.
 func (m *Meshvm) pointers(state *mirror.State, owner string, hosts []string) []dns.RR {
 	header := m.header(owner, dns.TypePTR)
+	for _, host := range hosts {
+		// All records of a set have one TTL (RFC 2181, section 5.2), and endpoints move.
+		if host := state.Host(host); host != nil {
+			header.Ttl = min(header.Ttl, m.ttlOf(host))
+		}
+	}
 	records := make([]dns.PTR, len(hosts))
 	pointers := make([]dns.RR, len(hosts))
 	for i, host := range hosts {

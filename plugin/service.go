@@ -130,13 +130,14 @@ func (m *Meshvm) services(state *mirror.State, owner string, port portName, zone
 		records, services, additional = make([]dns.SRV, 0, count), make([]dns.RR, 0, count), make([]dns.RR, 0, count)
 	}
 	header := dns.RR_Header{Name: owner, Rrtype: dns.TypeSRV, Class: dns.ClassINET, Ttl: m.ttlOf(port.host)}
-	name := ""
-	for i, target := range port.targets {
+	var host *mirror.Host
+	var name string
+	for _, target := range port.targets {
 		if target.Port == 0 {
 			continue
 		}
-		if name == "" || port.targets[i-1].Host != target.Host {
-			name = m.targetName(state, target.Host, port, zone)
+		if host != target.Host {
+			host, name = target.Host, port.targetName(state, target.Host, zone)
 			for _, set := range []*mirror.RRset{target.Host.A, target.Host.AAAA} {
 				if set != nil {
 					additional = append(additional, m.recordsAt(name, target.Host, set)...)
@@ -151,11 +152,15 @@ func (m *Meshvm) services(state *mirror.State, owner string, port portName, zone
 
 // targetName is the name of an SRV record's target in a zone. A wildcard has none of its own: the client
 // gets the name that it asked for.
-func (m *Meshvm) targetName(state *mirror.State, target *mirror.Host, port portName, zone *zone) string {
-	if strings.HasPrefix(target.FQDN(), registryv1.WildcardPrefix) {
-		return dns.Fqdn(port.service)
+func (p *portName) targetName(state *mirror.State, target *mirror.Host, zone *zone) string {
+	fqdn := target.FQDN()
+	switch {
+	case strings.HasPrefix(fqdn, registryv1.WildcardPrefix):
+		return dns.Fqdn(p.service)
+	case fqdn[:len(fqdn)-1] == p.service:
+		return fqdn
 	}
-	return zone.outside(state, target.FQDN())
+	return zone.outside(state, fqdn)
 }
 
 // weight shares a hundred among the addresses of a service, as CoreDNS does (RFC 2782: it is relative).

@@ -18,6 +18,8 @@ import (
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 )
 
+var _ transfer.Transferer = (*Meshvm)(nil)
+
 var errNotLoaded = errors.New("no registry has been loaded yet")
 
 // transfers are the zone transfers of an instance that are under way.

@@ -10,6 +10,13 @@ import (
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 )
 
+// What the plugin itself puts into its zones.
+const (
+	nameServerLabels = "ns.dns."
+	aboveNameServer  = "dns."
+	versionLabel     = "dns-version."
+)
+
 // zone is a DNS zone that the plugin has authority for. What its records need is joined once.
 type zone struct {
 	// name is lower case and without the trailing dot; empty for the root.
@@ -25,7 +32,7 @@ func newZone(fqdn string) zone {
 	return zone{
 		name:       name,
 		fqdn:       fqdn,
-		nameServer: dns.Fqdn(joinName("ns.dns", name)),
+		nameServer: dns.Fqdn(nameServerLabels + name),
 		mailbox:    dns.Fqdn(joinName("hostmaster", name)),
 		reverse:    dnsutil.IsReverse(fqdn) > 0,
 	}
@@ -92,12 +99,12 @@ func (m *Meshvm) resolveZone(q *query, zone *zone) (*dns.Msg, outcome) {
 		return m.resolveZoneHost(q, host, zone)
 	}
 	switch q.name[:len(q.name)-len(zone.name)] {
-	case "ns.dns.":
+	case nameServerLabels:
 		return m.resolveNameServer(q, zone)
+	case aboveNameServer:
+		return m.replyNoData(q, zone)
 	case versionLabel:
 		return m.resolveVersion(q, zone)
-	case "dns.":
-		return m.replyNoData(q, zone)
 	}
 	if port, found := findPort(q.state, q.name, inCluster); found {
 		return m.resolvePort(q, port, zone)
@@ -136,7 +143,7 @@ func (z *zone) outside(state *mirror.State, fqdn string) string {
 	if !z.standsFor(domain) || !hasSuffix(host, domain) {
 		return fqdn
 	}
-	return host[:len(host)-len(domain)] + z.fqdn
+	return host[:len(host)-len(domain)] + z.name + "."
 }
 
 // exactHost is the host of just this name, asked for in a zone: one that is called so, or else the
@@ -219,8 +226,6 @@ func (m *Meshvm) resolveVersion(q *query, zone *zone) (*dns.Msg, outcome) {
 	}
 	return m.replyWith(q, []dns.RR{m.version(q.spelling())})
 }
-
-const versionLabel = "dns-version."
 
 func (m *Meshvm) version(owner string) dns.RR {
 	header := m.header(owner, dns.TypeTXT)

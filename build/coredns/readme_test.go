@@ -23,7 +23,7 @@ func TestReadme(t *testing.T) {
 	for _, match := range regexp.MustCompile(`(?m)^## (.*)$`).FindAllStringSubmatch(string(content), -1) {
 		headings = append(headings, match[1])
 	}
-	if want := []string{"Name", "Description", "Syntax", "Examples", "Metrics", "Ready", "Bugs", "See Also"}; !slices.Equal(headings, want) {
+	if want := []string{"Name", "Description", "Syntax", "Examples", "Metrics", "Ready", "Metadata", "Bugs", "See Also"}; !slices.Equal(headings, want) {
 		t.Errorf("Got headings %q, want %q", headings, want)
 	}
 	if want := "# meshvm\n\n## Name\n\n*meshvm* - "; !strings.HasPrefix(string(content), want) {
