@@ -8,7 +8,8 @@
 //     after it.
 //   - A change costs what it touches. Every index is a persistent trie (package trie), so that a new
 //     State shares with the old one all that did not change.
-//   - Record sets are built when a change comes and never modified after.
+//   - Record sets are built when a change comes and never modified after. Only the order of a headless
+//     Service's endpoints at their ports, which SRV records want, is made when it is first asked for.
 //   - Bodies are kept as they travelled, and decoded only while a host is built. The digest of a State
 //     is therefore the digest of what the syncer sent.
 //   - A snapshot is read as a whole or not at all, and what cannot be read is set aside, never lost.
