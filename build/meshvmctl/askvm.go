@@ -19,8 +19,17 @@ const (
 	defaultEndpointTTL = 5
 )
 
-// askAsVM fills a mirror over a stream, as a VM does, and reads the answer from it.
+// askAsVM reads the answer from what a VM holds.
 func (l *lookup) askAsVM(ctx context.Context) (explain.Explanation, error) {
+	state, err := l.follow(ctx)
+	if err != nil {
+		return explain.Explanation{}, err
+	}
+	return l.answer(state)
+}
+
+// follow fills a mirror over a stream, as a VM does.
+func (l *lookup) follow(ctx context.Context) (*mirror.State, error) {
 	config := l.connection
 	config.Addresses = []string{l.syncer}
 	config.Namespace = l.namespace
@@ -30,7 +39,7 @@ func (l *lookup) askAsVM(ctx context.Context) (explain.Explanation, error) {
 	progress := newProgress()
 	client, err := watch.New(config, m, nil, progress)
 	if err != nil {
-		return explain.Explanation{}, usageError{err}
+		return nil, usageError{err}
 	}
 	watching, stop := context.WithCancel(ctx)
 	var group sync.WaitGroup
@@ -40,12 +49,12 @@ func (l *lookup) askAsVM(ctx context.Context) (explain.Explanation, error) {
 
 	select {
 	case <-progress.synced:
-		return l.answer(m.State())
+		return m.State(), nil
 	case <-progress.failed:
-		return explain.Explanation{}, fmt.Errorf("follow the syncer: %s", client.Status().LastError)
+		return nil, fmt.Errorf("follow the syncer: %s", client.Status().LastError)
 	case <-ctx.Done():
 		reason := cmp.Or(client.Status().LastError, ctx.Err().Error())
-		return explain.Explanation{}, fmt.Errorf("%s has not sent the registry within %s: %s", l.syncer, l.timeout, reason)
+		return nil, fmt.Errorf("%s has not sent the registry within %s: %s", l.syncer, l.timeout, reason)
 	}
 }
 

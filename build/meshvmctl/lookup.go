@@ -27,14 +27,14 @@ type lookup struct {
 }
 
 // recordTypes that can be looked up.
-var recordTypes = []string{"A", "AAAA", "CNAME", "PTR"}
+var recordTypes = []string{"A", "AAAA", "CNAME", "PTR", "SRV"}
 
 // usageError is a fault of who asks.
 type usageError struct{ error }
 
 func (l *lookup) declare(flags *pflag.FlagSet) {
 	flags.SortFlags = false
-	flags.StringVar(&l.recordType, "type", "", "record `TYPE`: A, AAAA, CNAME or PTR (default A and AAAA; PTR for an address)")
+	flags.StringVar(&l.recordType, "type", "", "record `TYPE`: A, AAAA, CNAME, PTR or SRV (default A and AAAA; PTR for an address, SRV for _PORT._PROTOCOL.HOST)")
 	flags.StringVar(&l.namespace, "namespace", "", "`NAMESPACE` of the VM that asks; with --syncer, a certificate that names one wins")
 	flags.StringVar(&l.syncer, "syncer", "", "ask as a VM does, at the syncer's `ADDR`ess for VMs (HOST:15054): what would be answered")
 	flags.StringVar(&l.http, "http", "", "ask for an explanation, at the syncer's HTTP `ADDR`ess (HOST:15055): what would be answered, and why")

@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -33,7 +35,7 @@ func printText(w io.Writer, e explain.Explanation) error {
 	p.section("", func(row func(...string)) { provenance(row, e) })
 	p.section("endpoints", func(row func(...string)) {
 		for _, endpoint := range e.Endpoints {
-			row("  "+strings.Join(endpoint.Addresses, ", "), condition(endpoint), strings.Join(endpoint.Names, ", "), endpoint.Slice.String())
+			row("  "+strings.Join(endpoint.Addresses, ", "), condition(endpoint), strings.Join(endpoint.Names, ", "), endpoint.Slice.String(), shown(e, endpoint.Ports))
 		}
 	})
 	for _, candidate := range e.Candidates {
@@ -43,7 +45,7 @@ func printText(w io.Writer, e explain.Explanation) error {
 		}
 		p.section(title, func(row func(...string)) {
 			for _, claim := range candidate.Claims {
-				row(mark(claim)+claim.Object.String(), content(claim), "exported to "+claim.ExportTo, created(claim), claim.Reason)
+				row(mark(claim)+claim.Object.String(), content(e, claim), "exported to "+claim.ExportTo, created(claim), claim.Reason)
 			}
 		})
 	}
@@ -116,17 +118,36 @@ func ttl(record explain.Record) string {
 }
 
 // content is what a claim would answer.
-func content(claim explain.Claim) string {
+func content(e explain.Explanation, claim explain.Claim) string {
+	text := fmt.Sprintf("%s (%s)", strings.Join(claim.Addresses, ", "), claim.AddressKind)
 	switch {
 	case claim.ExternalName != "":
 		return "alias of " + claim.ExternalName
 	case claim.Headless:
 		return "headless"
 	case len(claim.Addresses) == 0:
-		return "no addresses"
-	default:
-		return fmt.Sprintf("%s (%s)", strings.Join(claim.Addresses, ", "), claim.AddressKind)
+		text = "no addresses"
 	}
+	if ports := shown(e, claim.Ports); ports != "" {
+		text += " at " + ports
+	}
+	return text
+}
+
+// shown is ports for who asks for services, each as NAME/PROTOCOL NUMBER.
+func shown(e explain.Explanation, ports []explain.Port) string {
+	if !slices.Contains(e.Types, "SRV") {
+		return ""
+	}
+	texts := make([]string, len(ports))
+	for i, port := range ports {
+		number := "any number"
+		if port.Number != 0 {
+			number = strconv.Itoa(int(port.Number))
+		}
+		texts[i] = cmp.Or(port.Name, "unnamed") + "/" + cmp.Or(port.Protocol, "unknown") + " " + number
+	}
+	return strings.Join(texts, ", ")
 }
 
 func created(claim explain.Claim) string {

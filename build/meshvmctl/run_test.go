@@ -90,6 +90,10 @@ func service(s *registryv1.Service, visibility registry.Visibility) registry.Upd
 	return update(kind, s.GetNamespace(), s.GetName(), key, visibility, &registryv1.Body{Body: &registryv1.Body_Service{Service: s}})
 }
 
+func port(name string, number uint32) *registryv1.Port {
+	return &registryv1.Port{Name: name, Number: number, Protocol: registryv1.Protocol_PROTOCOL_TCP}
+}
+
 // mesh is what the tests look up.
 func mesh() []registry.Update {
 	kubernetes, entry := registryv1.Origin_ORIGIN_KUBERNETES, registryv1.Origin_ORIGIN_SERVICE_ENTRY
@@ -98,7 +102,7 @@ func mesh() []registry.Update {
 	return []registry.Update{
 		service(&registryv1.Service{
 			Host: "reviews.prod.svc.cluster.local", Namespace: "prod", Name: "reviews", Origin: kubernetes,
-			AddressKind: clusterIP, Addresses: encodeAddresses("10.0.0.1", "fd00::1"),
+			AddressKind: clusterIP, Addresses: encodeAddresses("10.0.0.1", "fd00::1"), Ports: []*registryv1.Port{port("http", 80), port("https", 443)},
 		}, everyone),
 		service(&registryv1.Service{
 			Host: "reviews.prod.svc.cluster.local", Namespace: "test", Name: "usurper", Origin: entry,
@@ -113,13 +117,14 @@ func mesh() []registry.Update {
 		service(&registryv1.Service{Host: "idle.prod.svc.cluster.local", Namespace: "prod", Name: "idle", Origin: kubernetes, Headless: true}, everyone),
 		service(&registryv1.Service{
 			Host: "*.example.com", Namespace: "prod", Name: "wild", Origin: entry, AddressKind: literal, Addresses: encodeAddresses("192.0.2.10"),
+			Ports: []*registryv1.Port{port("https", 443)},
 		}, everyone),
 		service(&registryv1.Service{Host: "www.example.net", Namespace: "prod", Name: "by-dns", Origin: entry}, everyone),
 		update("EndpointSlice", "prod", "db-1", registryv1.EndpointSliceKey("", "prod", "db-1"), everyone, &registryv1.Body{Body: &registryv1.Body_EndpointSlice{
 			EndpointSlice: &registryv1.EndpointSlice{Namespace: "prod", Name: "db-1", Service: "db", Endpoints: []*registryv1.Endpoint{
 				{Addresses: encodeAddresses("10.1.0.1"), Hostname: "db-0", Ready: true},
 				{Addresses: encodeAddresses("10.1.0.2")},
-			}},
+			}, Ports: []*registryv1.Port{port("sql", 3306), port("", 0)}},
 		}}),
 	}
 }
@@ -164,7 +169,23 @@ func TestBothWaysAgree(t *testing.T) {
 		"PTR of an endpoint":   {"1.0.1.10.in-addr.arpa", "", "dev", exitFound, explain.Answered, "PTR db-0.db.prod" + zone},
 		"PTR of IPv6": {"1." + strings.Repeat("0.", 27) + "0.0.d.f.ip6.arpa", "PTR", "dev", exitFound, explain.Answered,
 			"PTR reviews.prod" + zone},
-		"PTR of nobody": {"10.9.9.9", "PTR", "", exitNotFound, explain.PassedOn, ""},
+		"PTR of nobody":           {"10.9.9.9", "PTR", "", exitNotFound, explain.PassedOn, ""},
+		"SRV":                     {"_http._tcp.reviews.prod" + zone, "SRV", "dev", exitFound, explain.Answered, "SRV 0 50 80 reviews.prod" + zone},
+		"SRV without being asked": {"_http._tcp.reviews.prod" + zone, "", "dev", exitFound, explain.Answered, "SRV 0 50 80 reviews.prod" + zone},
+		"SRV of a host": {"reviews.prod" + zone, "srv", "dev", exitFound, explain.Answered,
+			"SRV 0 25 80 reviews.prod" + zone + ", SRV 0 25 443 reviews.prod" + zone},
+		"SRV of an endpoint":       {"db-0.db.prod" + zone, "SRV", "dev", exitFound, explain.Answered, "SRV 0 50 3306 db-0.db.prod" + zone},
+		"SRV of endpoints":         {"_sql._tcp.db.prod" + zone, "SRV", "dev", exitFound, explain.Answered, "SRV 0 100 3306 db-0.db.prod" + zone},
+		"SRV of another port":      {"_nope._tcp.reviews.prod" + zone, "", "dev", exitNotFound, explain.NameError, ""},
+		"SRV of no port":           {"reviews.prod" + zone, "SRV", "test", exitNotFound, explain.NoData, ""},
+		"SRV of an alias":          {"alias.prod" + zone, "SRV", "", exitFound, explain.Answered, "CNAME db.example.org"},
+		"SRV under a wildcard":     {"_https._tcp.a.example.com", "", "", exitFound, explain.Answered, "SRV 0 100 443 a.example.com"},
+		"SRV outside, other port":  {"_http._tcp.a.example.com", "", "", exitNotFound, explain.PassedOn, ""},
+		"SRV outside, no address":  {"www.example.net", "SRV", "", exitNotFound, explain.PassedOn, ""},
+		"addresses of a port":      {"_http._tcp.reviews.prod" + zone, "AAAA", "dev", exitFound, explain.Answered, "AAAA fd00::1"},
+		"above ports":              {"_tcp.reviews.prod" + zone, "", "dev", exitNotFound, explain.NoData, ""},
+		"above ports of endpoints": {"_tcp.db.prod" + zone, "", "dev", exitNotFound, explain.NoData, ""},
+		"above no port":            {"_udp.reviews.prod" + zone, "", "dev", exitNotFound, explain.NameError, ""},
 	}
 	s := startSyncer(t)
 	if err := s.source.Apply(time.Now(), mesh()...); err != nil {
@@ -247,6 +268,43 @@ endpoints
 claims of db.prod.svc.cluster.local
   + Service prod/db  headless  exported to *    nobody else that is visible claims the host
 `},
+		"services": {[]string{"_sql._tcp.db.prod.svc.cluster.local", "--http", s.http}, `
+_sql._tcp.db.prod.svc.cluster.local: answered
+  SRV  0 100 3306 db-0.db.prod.svc.cluster.local
+from       Service prod/db
+why        Service prod/db has the port sql/tcp; addresses times ports: 1, which share a weight of 100
+host       db.prod.svc.cluster.local
+addresses  endpoint
+seen from  no namespace
+registry   revision 1, zone cluster.local
+
+endpoints
+  10.1.0.1  ready      db-0.db.prod.svc.cluster.local      EndpointSlice prod/db-1  sql/tcp 3306, unnamed/tcp any number
+  10.1.0.2  not ready  10-1-0-2.db.prod.svc.cluster.local  EndpointSlice prod/db-1  sql/tcp 3306, unnamed/tcp any number
+
+claims of db.prod.svc.cluster.local
+  + Service prod/db  headless  exported to *    nobody else that is visible claims the host
+`},
+		"no such port": {[]string{"_nope._tcp.reviews.prod.svc.cluster.local", "--namespace", "dev", "--http", s.http}, `
+_nope._tcp.reviews.prod.svc.cluster.local: NXDOMAIN: there is no such name
+why        Service prod/reviews has no port nope/tcp, only http/tcp, https/tcp
+seen from  dev
+registry   revision 1, zone cluster.local
+
+claims of reviews.prod.svc.cluster.local, not used
+  + Service prod/reviews       10.0.0.1, fd00::1 (cluster IP) at http/tcp 80, https/tcp 443  exported to *                                a Kubernetes Service wins over a ServiceEntry
+  - ServiceEntry test/usurper  192.0.2.66 (literal)                                          exported to *  created 2023-11-14T22:13:20Z  a Kubernetes Service wins over a ServiceEntry
+`},
+		"services as a VM": {[]string{"_https._tcp.x.example.com", "--syncer", s.vms, "--insecure"}, `
+_https._tcp.x.example.com: answered
+  SRV  0 100 443 x.example.com  TTL 30 s
+from       ServiceEntry prod/wild
+why        ServiceEntry prod/wild claims *.example.com
+host       *.example.com
+addresses  literal
+seen from  no namespace
+registry   revision 1, zone cluster.local
+`},
 		"as a VM": {[]string{"x.example.com", "--syncer", s.vms, "--insecure", "--namespace", "dev"}, `
 x.example.com: answered
   A  192.0.2.10  TTL 30 s
@@ -327,7 +385,7 @@ func TestBadUsage(t *testing.T) {
 		"empty name":             {[]string{"lookup", ".", "--http", "a:1"}, "NAME is empty"},
 		"nobody to ask":          {[]string{"lookup", "a"}, "want either --syncer or --http"},
 		"two to ask":             {[]string{"lookup", "a", "--http", "a:1", "--syncer", "b:1"}, "want either --syncer or --http"},
-		"type":                   {[]string{"lookup", "a", "--http", "a:1", "--type", "MX"}, `--type "MX": want A, AAAA, CNAME, PTR`},
+		"type":                   {[]string{"lookup", "a", "--http", "a:1", "--type", "MX"}, `--type "MX": want A, AAAA, CNAME, PTR, SRV`},
 		"output":                 {[]string{"lookup", "a", "--http", "a:1", "-o", "yaml"}, `--output "yaml": want text or json`},
 		"timeout":                {[]string{"lookup", "a", "--http", "a:1", "--timeout", "0"}, "--timeout 0s"},
 		"unknown flag":           {[]string{"lookup", "a", "--server", "a:1"}, "unknown flag: --server"},

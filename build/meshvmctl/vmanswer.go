@@ -24,15 +24,20 @@ func (l *lookup) answer(state *mirror.State) (explain.Explanation, error) {
 		Revision:      state.Position().GetRevision(),
 		ClusterDomain: state.ClusterDomain(),
 	}
-	if l.recordType != "" {
-		e.Types = []string{l.recordType}
-	}
+	port, isPort := cutPort(l.name)
 	address, reverse := reverseAddress(l.name)
 	switch {
-	case l.recordType == "PTR" && !reverse:
-		return e, usageError{fmt.Errorf("%q: for PTR want an address, or its name below in-addr.arpa or ip6.arpa", l.name)}
-	case l.recordType == "PTR", reverse && l.recordType == "":
+	case l.recordType != "":
+		e.Types = []string{l.recordType}
+	case reverse:
 		e.Types = []string{"PTR"}
+	case isPort && port.underscored:
+		e.Types = []string{"SRV"}
+	}
+	if e.Types[0] == "PTR" {
+		if !reverse {
+			return e, usageError{fmt.Errorf("%q: for PTR want an address, or its name below in-addr.arpa or ip6.arpa", l.name)}
+		}
 		answerAddress(&e, state, address)
 		return e, nil
 	}
@@ -82,21 +87,37 @@ func answerAddress(e *explain.Explanation, state *mirror.State, address netip.Ad
 
 func answerName(e *explain.Explanation, state *mirror.State) {
 	inZone := dns.IsSubDomain(dns.Fqdn(e.ClusterDomain), dns.Fqdn(e.Name))
-	host := state.Host(e.Name)
-	if host != nil && !inZone && host.Origin == registryv1.Origin_ORIGIN_KUBERNETES {
-		host = nil // known only in the cluster's zone
+	if !inZone && e.Types[0] == "SRV" && strings.HasPrefix(e.Name, "_") {
+		answerOverlaidPort(e, state)
+		return
 	}
-	host = cmp.Or(host, state.Wildcard(e.Name))
+	if host := exactHost(state, e.Name, inZone); host != nil {
+		answerHost(e, state, host, inZone)
+		return
+	}
+	if inZone && answerPort(e, state) {
+		return
+	}
+	host := state.Wildcard(e.Name)
 	switch {
 	case host != nil:
-		answerHost(e, host, inZone)
+		answerHost(e, state, host, inZone)
 	case !inZone:
 		e.Outcome, e.Reason = explain.PassedOn, "nothing that this view sees claims it"
-	case e.Name == e.ClusterDomain || state.Encloses(e.Name):
+	case e.Name == e.ClusterDomain || state.Encloses(e.Name) || isProtocol(state, e.Name):
 		e.Outcome, e.Reason = explain.NoData, "it is there only because of names below it"
 	default:
 		e.Outcome, e.Reason = explain.NameError, "nothing that this view sees claims it"
 	}
+}
+
+// exactHost is the host of just this name. Kubernetes Services are known only in the cluster's zone.
+func exactHost(state *mirror.State, name string, inZone bool) *mirror.Host {
+	host := state.Host(name)
+	if host != nil && !inZone && host.Origin == registryv1.Origin_ORIGIN_KUBERNETES {
+		return nil
+	}
+	return host
 }
 
 // kinds are the kinds of address for people.
@@ -115,28 +136,44 @@ func objectOf(host *mirror.Host) explain.Object {
 	return explain.Object{Kind: cmp.Or(kind, "Service"), Namespace: host.Namespace, Name: host.Name}
 }
 
-func answerHost(e *explain.Explanation, host *mirror.Host, inZone bool) {
+func addressed(host *mirror.Host) bool { return host.A != nil || host.AAAA != nil }
+
+// choose makes a host the one that answers.
+func choose(e *explain.Explanation, host *mirror.Host) {
 	e.Host = strings.TrimSuffix(host.FQDN(), ".")
 	e.AddressKind = kinds[host.AddressKind]
-	object := objectOf(host)
-	e.Objects = []explain.Object{object}
-	e.Reason = fmt.Sprintf("%s claims %s", object, e.Host)
-	for _, set := range []*mirror.RRset{host.A, host.AAAA} {
-		e.Records = append(e.Records, records(set, e.Types)...)
-	}
-	addressed := host.A != nil || host.AAAA != nil
-	switch {
+	e.Objects = []explain.Object{objectOf(host)}
+	e.Reason = fmt.Sprintf("%s claims %s", e.Objects[0], e.Host)
+}
+
+func answerHost(e *explain.Explanation, state *mirror.State, host *mirror.Host, inZone bool) {
+	choose(e, host)
+	switch object := e.Objects[0]; {
 	case host.ExternalName != "" && inZone:
 		e.Outcome, e.Reason = explain.Answered, fmt.Sprintf("%s is an alias: the VM resolves its target in turn", object)
 		e.Records = []explain.Record{{Type: "CNAME", Value: host.ExternalName, TTL: defaultTTL}}
-	case len(e.Records) > 0:
-		e.Outcome = explain.Answered
-	case !inZone && (!addressed || e.Types[0] == "CNAME"):
+		return
+	case !inZone && (!addressed(host) || e.Types[0] == "CNAME"):
 		e.Outcome, e.Reason = explain.PassedOn, fmt.Sprintf("%s has no such record: the VM asks its upstream servers", object)
-	case host.Headless && !addressed:
+		return
+	case host.Headless && !addressed(host):
 		e.Outcome, e.Reason = explain.NameError, fmt.Sprintf("%s is headless and has no ready endpoint", object)
+		return
+	case e.Types[0] == "SRV":
+		e.Records = services(state, portName{host: host, service: e.Name})
 	default:
-		e.Outcome, e.Reason = explain.NoData, fmt.Sprintf("%s has no %s record", object, strings.Join(e.Types, " or "))
+		for _, set := range []*mirror.RRset{host.A, host.AAAA} {
+			e.Records = append(e.Records, records(set, e.Types)...)
+		}
+	}
+	concludeRecords(e)
+}
+
+// concludeRecords says whether the chosen host has records of the types asked for.
+func concludeRecords(e *explain.Explanation) {
+	e.Outcome = explain.Answered
+	if len(e.Records) == 0 {
+		e.Outcome, e.Reason = explain.NoData, fmt.Sprintf("%s has no %s record", e.Objects[0], strings.Join(e.Types, " or "))
 	}
 }
 

@@ -7,12 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
-
-	"google.golang.org/protobuf/proto"
 
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
-	"github.com/meshvm/meshvm/syncer/registry"
 	"github.com/meshvm/meshvm/syncer/server/explain"
 )
 
@@ -51,40 +47,31 @@ func (s *Server) explain(ctx context.Context, q question) (explain.Explanation, 
 
 func (e *explanation) inZone() bool { return inDomain(e.Name, e.ClusterDomain) }
 
-// explainName goes through the hosts that may answer, the closest match first.
+// asksServices reports whether SRV records are asked for.
+func (e *explanation) asksServices() bool { return slices.Contains(e.Types, typeSRV) }
+
+// explainName goes through what may answer, the closest match first.
 func (e *explanation) explainName(ctx context.Context) error {
-	first := true
-	for host := range registryv1.CandidateHosts(e.Name) {
-		if first && strings.HasPrefix(host, registryv1.WildcardPrefix) {
-			first = false
-			continue // a wildcard covers its own spelling: its turn comes next
-		}
-		first = false
+	if !e.inZone() && e.asksServices() && strings.HasPrefix(e.Name, "_") {
+		return e.overlaidPort()
+	}
+	for host := range candidateHosts(e.Name) {
 		c, err := e.candidate(host)
 		if err != nil {
 			return err
 		}
-		if c == nil {
-			if host == e.Name {
-				if found, err := e.endpointName(); found || err != nil {
-					return err
-				}
-			}
-			continue
-		}
-		chosen := e.Host == "" && len(c.winners) > 0 && !e.outsideZone(c)
-		c.Chosen = chosen
-		e.Candidates = append(e.Candidates, c.Candidate)
-		if chosen {
-			if err := e.answer(c); err != nil {
+		if c != nil {
+			c.Chosen = e.Host == "" && len(c.winners) > 0 && !e.outsideZone(c)
+			e.Candidates = append(e.Candidates, c.Candidate)
+			if !c.Chosen {
+				e.hide(c)
+			} else if err := e.answer(c); err != nil {
 				return err
 			}
-		} else if len(c.winners) == 0 && e.hint == "" {
-			e.hint = fmt.Sprintf("%s claims it, but is exported to %s, not to %s", c.Claims[0].Object, exportedTo(c.Claims[0]), e.namespaceName())
 		}
-		// An endpoint comes after its own name and before any wildcard.
+		// Endpoints and ports come after their own names and before any wildcard.
 		if host == e.Name && e.Host == "" {
-			if found, err := e.endpointName(); found || err != nil {
+			if found, err := e.partName(); found || err != nil {
 				return err
 			}
 		}
@@ -95,139 +82,52 @@ func (e *explanation) explainName(ctx context.Context) error {
 	return e.unknown(ctx)
 }
 
-// outsideZone reports whether a host counts only in the cluster's zone but is not in it.
-func (e *explanation) outsideZone(c *candidate) bool {
-	return !e.inZone() && c.Host == e.Name && c.winners[0].GetOrigin() == registryv1.Origin_ORIGIN_KUBERNETES
-}
-
-func (e *explanation) namespaceName() string {
-	if e.Namespace == "" {
-		return "a VM without a namespace"
+// partName answers a name that is a part of a Service, and reports whether it is one.
+func (e *explanation) partName() (bool, error) {
+	if found, err := e.endpointName(); found || err != nil {
+		return found, err
 	}
-	return e.Namespace
-}
-
-func exportedTo(claim explain.Claim) string {
-	if claim.ExportTo == registry.Nobody().String() {
-		return "nobody"
-	}
-	return claim.ExportTo + " only"
-}
-
-// candidate is a host with its claims ruled on.
-type candidate struct {
-	explain.Candidate
-	winners []*registryv1.Service
-	reason  string
-}
-
-// candidate rules on the claims of a host, nil where there are none.
-func (e *explanation) candidate(host string) (*candidate, error) {
-	entries := e.server.registry.Lookup(host)
-	if len(entries) == 0 {
-		return nil, nil
-	}
-	services := make([]*registryv1.Service, len(entries))
-	var visible []*registryv1.Service
-	for i, entry := range entries {
-		body, err := decode(entry)
-		if err != nil {
-			return nil, err
-		}
-		services[i] = body.GetService()
-		if entry.Visibility.In(e.Namespace) {
-			visible = append(visible, services[i])
-		}
-	}
-	ruling := registryv1.ResolveClaims(visible, e.Namespace)
-	c := &candidate{winners: ruling.Winners, reason: ruling.Reason}
-	c.Host = host
-	// In order of precedence, and what is hidden last.
-	ranked := slices.Concat(ruling.Winners, ruling.Losers)
-	for _, service := range ranked {
-		i := slices.Index(services, service)
-		c.Claims = append(c.Claims, e.claim(entries[i], service, ruling))
-	}
-	for i, service := range services {
-		if !slices.Contains(ranked, service) {
-			c.Claims = append(c.Claims, e.claim(entries[i], service, ruling))
-		}
-	}
-	return c, nil
-}
-
-func decode(entry *registry.Entry) (*registryv1.Body, error) {
-	body := &registryv1.Body{}
-	if err := proto.Unmarshal(entry.Body, body); err != nil {
-		return nil, fmt.Errorf("decode resource %s: %w", entry.Key, err)
-	}
-	return body, nil
-}
-
-func objectOf(o registry.Object) explain.Object {
-	return explain.Object{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, Cluster: o.Cluster}
-}
-
-func (e *explanation) claim(entry *registry.Entry, service *registryv1.Service, ruling registryv1.Ruling) explain.Claim {
-	claim := explain.Claim{
-		Key:          entry.Key,
-		Object:       objectOf(entry.Object),
-		ExportTo:     entry.Visibility.String(),
-		Visible:      entry.Visibility.In(e.Namespace),
-		Winner:       slices.Contains(ruling.Winners, service),
-		AddressKind:  addressKinds[service.GetAddressKind()],
-		Headless:     service.GetHeadless(),
-		ExternalName: service.GetExternalName(),
-	}
-	if service.GetCreatedAt() != 0 {
-		created := time.Unix(service.GetCreatedAt(), 0).UTC()
-		claim.CreatedAt = &created
-	}
-	for _, encoded := range service.GetAddresses() {
-		claim.Addresses = append(claim.Addresses, addressOf(encoded).String())
-	}
-	switch {
-	case !claim.Visible:
-		claim.Reason = fmt.Sprintf("exported to %s, not to %s", exportedTo(claim), e.namespaceName())
-	case claim.Winner && len(ruling.Winners) > 1:
-		claim.Reason = "joined with the other ServiceEntries of its namespace"
-	case claim.Winner && ruling.Reason == "":
-		claim.Reason = "nobody else that is visible claims the host"
-	default:
-		claim.Reason = ruling.Reason
-	}
-	return claim
+	return e.portName()
 }
 
 // answer takes a host's winners to the records.
 func (e *explanation) answer(c *candidate) error {
 	e.choose(c)
 	first := c.winners[0]
+	var addresses []netip.Addr
 	switch {
-	case first.GetHeadless() && !strings.HasPrefix(c.Host, registryv1.WildcardPrefix):
+	case first.GetExternalName() != "" && e.inZone():
+		e.Outcome, e.Reason = explain.Answered, fmt.Sprintf("%s is an alias: the VM resolves its target in turn", e.Objects[0])
+		e.Records = []explain.Record{{Type: typeCNAME, Value: first.GetExternalName()}}
+		return nil
+	case c.headless():
 		if err := e.listEndpoints(first, c.Host); err != nil {
 			return err
 		}
 		e.AddressKind = addressKinds[registryv1.AddressKind_ADDRESS_KIND_ENDPOINT]
-		ready := e.readyEndpoints()
-		if len(ready) == 0 {
+		if addresses = e.readyEndpoints(); len(addresses) == 0 {
 			e.Outcome, e.Reason = explain.NameError, fmt.Sprintf("%s is headless and has no ready endpoint", e.Objects[0])
 			return nil
 		}
-		e.addresses(ready)
-	case first.GetExternalName() != "" && e.inZone():
-		e.Outcome, e.Reason = explain.Answered, fmt.Sprintf("%s is an alias: the VM resolves its target in turn", e.Objects[0])
-		e.Records = []explain.Record{{Type: typeCNAME, Value: first.GetExternalName()}}
-	default:
-		var addresses []netip.Addr
-		for _, winner := range c.winners {
-			for _, encoded := range winner.GetAddresses() {
-				addresses = append(addresses, addressOf(encoded))
-			}
-		}
+	case !e.inZone() && !c.addressed():
+		e.unaddressed()
+		return nil
+	}
+	found := e.targetsOf(c, portName{})
+	switch {
+	case e.asksServices():
+		e.services(found)
+	case c.headless():
 		e.addresses(addresses)
+	default:
+		e.addresses(found.addresses)
 	}
 	return nil
+}
+
+// unaddressed passes on what is asked of a host without address outside the cluster's zone.
+func (e *explanation) unaddressed() {
+	e.Outcome, e.Reason = explain.PassedOn, fmt.Sprintf("%s has no address: the VM asks its upstream servers", e.Objects[0])
 }
 
 // choose makes a candidate the one that answers.
@@ -245,7 +145,7 @@ func (e *explanation) choose(c *candidate) {
 		}
 	}
 	e.Reason = fmt.Sprintf("%s claims it", e.Objects[0])
-	if strings.HasPrefix(c.Host, registryv1.WildcardPrefix) && c.Host != e.Name {
+	if c.wildcard() && c.Host != e.Name {
 		e.Reason = fmt.Sprintf("%s claims %s, the closest wildcard", e.Objects[0], c.Host)
 	}
 	if c.reason != "" {
@@ -268,10 +168,8 @@ func (e *explanation) addresses(addresses []netip.Addr) {
 		e.Outcome, e.Reason = explain.PassedOn, "the mesh says only which addresses the host has"
 	case len(addresses) > 0:
 		e.Outcome, e.Reason = explain.NoData, fmt.Sprintf("%s has no %s record", e.Objects[0], strings.Join(e.Types, " or "))
-	case e.inZone():
-		e.Outcome, e.Reason = explain.NoData, fmt.Sprintf("%s has no address", e.Objects[0])
 	default:
-		e.Outcome, e.Reason = explain.PassedOn, fmt.Sprintf("%s has no address: the VM asks its upstream servers", e.Objects[0])
+		e.Outcome, e.Reason = explain.NoData, fmt.Sprintf("%s has no address", e.Objects[0])
 	}
 }
 
@@ -285,7 +183,10 @@ func (e *explanation) unknown(ctx context.Context) error {
 		e.Outcome, e.Reason = explain.NoData, "it is the cluster's zone itself"
 		return nil
 	}
-	below, err := e.encloses(ctx)
+	below, err := e.protocolName()
+	if below == "" && err == nil {
+		below, err = e.encloses(ctx)
+	}
 	switch {
 	case err != nil:
 		return err

@@ -41,6 +41,29 @@ func endpointSlice(namespace, name, service string, endpoints ...*registryv1.End
 	}
 }
 
+// withPorts is a Service or an EndpointSlice with ports, each written as NAME:NUMBER/PROTOCOL.
+func withPorts(u registry.Update, texts ...string) registry.Update {
+	var ports []*registryv1.Port
+	for _, text := range texts {
+		name, rest, _ := strings.Cut(text, ":")
+		var number uint32
+		var protocol string
+		if _, err := fmt.Sscanf(strings.Replace(rest, "/", " ", 1), "%d %s", &number, &protocol); err != nil {
+			panic(err)
+		}
+		ports = append(ports, &registryv1.Port{
+			Name: name, Number: number, Protocol: registryv1.Protocol(registryv1.Protocol_value["PROTOCOL_"+strings.ToUpper(protocol)]),
+		})
+	}
+	switch body := u.Resources[0].Body.GetBody().(type) {
+	case *registryv1.Body_Service:
+		body.Service.Ports = ports
+	case *registryv1.Body_EndpointSlice:
+		body.EndpointSlice.Ports = ports
+	}
+	return u
+}
+
 func namespaceObject(name string) registry.Update {
 	return registry.Update{
 		Object: registry.Object{Kind: "Namespace", Name: name},
@@ -59,25 +82,32 @@ func mesh() []registry.Update {
 	}, registry.Public())
 	return []registry.Update{
 		namespaceObject("empty"),
-		service("prod", "reviews", "10.0.0.1", registry.Public()),
-		service("prod", "secret", "10.0.0.2", registry.VisibleTo("prod")),
+		withPorts(service("prod", "reviews", "10.0.0.1", registry.Public()), "http:80/tcp", "dns:53/udp"),
+		withPorts(service("prod", "secret", "10.0.0.2", registry.VisibleTo("prod")), "http:80/tcp"),
 		service("prod", "nobodys", "10.0.0.3", registry.Nobody()),
-		claim(&registryv1.Service{
+		withPorts(claim(&registryv1.Service{
 			Host: "dual.prod.svc.cluster.local", Namespace: "prod", Name: "dual", Origin: registryv1.Origin_ORIGIN_KUBERNETES,
 			AddressKind: registryv1.AddressKind_ADDRESS_KIND_CLUSTER_IP, Addresses: encodeAddresses("10.0.0.4", "fd00::4"),
-		}, registry.Public()),
-		external,
-		headless("prod", "db"), headless("prod", "idle"),
-		endpointSlice("prod", "db-1", "db",
+		}, registry.Public()), "http:80/tcp", "https:443/tcp", ":9999/sctp"),
+		withPorts(external, "http:80/tcp"),
+		headless("prod", "db"), headless("prod", "idle"), headless("prod", "mixed"),
+		withPorts(endpointSlice("prod", "db-1", "db",
 			&registryv1.Endpoint{Addresses: encodeAddresses("10.1.0.1"), Hostname: "db-0", Ready: true},
-			&registryv1.Endpoint{Addresses: encodeAddresses("10.1.0.3"), Ready: false}),
-		endpointSlice("prod", "db-2", "db", &registryv1.Endpoint{Addresses: encodeAddresses("10.1.0.2"), Ready: true}),
-		serviceEntry("prod", "api", "api.example.com", 200, registry.Public(), "192.0.2.1"),
-		serviceEntry("prod", "api-more", "api.example.com", 300, registry.Public(), "192.0.2.2"),
-		serviceEntry("dev", "api", "api.example.com", 100, registry.Public(), "192.0.2.3"),
-		serviceEntry("prod", "wild", "*.example.com", 0, registry.Public(), "192.0.2.10"),
+			&registryv1.Endpoint{Addresses: encodeAddresses("10.1.0.3"), Ready: false}), "sql:3306/tcp", "metrics:9090/tcp"),
+		withPorts(endpointSlice("prod", "db-2", "db", &registryv1.Endpoint{Addresses: encodeAddresses("10.1.0.2"), Ready: true}), "sql:3306/tcp"),
+		// Endpoints at every port, at none, and one of both families in two slices.
+		withPorts(endpointSlice("prod", "mixed-1", "mixed", &registryv1.Endpoint{Addresses: encodeAddresses("10.1.1.1"), Ready: true}), "any:0/tcp"),
+		endpointSlice("prod", "mixed-2", "mixed", &registryv1.Endpoint{Addresses: encodeAddresses("10.1.1.2"), Ready: true}),
+		withPorts(endpointSlice("prod", "mixed-3", "mixed", &registryv1.Endpoint{Addresses: encodeAddresses("10.1.1.3"), Hostname: "m-0", Ready: true}), "grpc:50051/tcp"),
+		withPorts(endpointSlice("prod", "mixed-4", "mixed", &registryv1.Endpoint{Addresses: encodeAddresses("fd00::13"), Hostname: "m-0", Ready: true}), "grpc:50051/tcp"),
+		withPorts(endpointSlice("prod", "mixed-5", "mixed", &registryv1.Endpoint{Addresses: encodeAddresses("10.1.1.4"), Hostname: "m-1"}), "late:1/tcp"),
+		withPorts(serviceEntry("prod", "api", "api.example.com", 200, registry.Public(), "192.0.2.1"), "https:443/tcp"),
+		withPorts(serviceEntry("prod", "api-more", "api.example.com", 300, registry.Public(), "192.0.2.2"), "https:443/tcp", "quic:443/udp"),
+		withPorts(serviceEntry("dev", "api", "api.example.com", 100, registry.Public(), "192.0.2.3"), "https:8443/tcp"),
+		withPorts(serviceEntry("prod", "wild", "*.example.com", 0, registry.Public(), "192.0.2.10"), "https:443/tcp"),
 		serviceEntry("prod", "deep", "*.b.example.com", 0, registry.VisibleTo("prod"), "192.0.2.11"),
-		serviceEntry("prod", "by-dns", "www.example.net", 0, registry.Public()),
+		withPorts(serviceEntry("prod", "by-dns", "www.example.net", 0, registry.Public()), "https:443/tcp"),
+		serviceEntry("prod", "portless", "portless.example.net", 0, registry.Public(), "192.0.2.20"),
 		// In the cluster's zone: the Service is older than it is young.
 		serviceEntry("dev", "usurper", "reviews.prod.svc.cluster.local", 1, registry.Public(), "192.0.2.66"),
 	}
@@ -158,6 +188,62 @@ func TestExplain(t *testing.T) {
 		"PTR of what lost":           {"192.0.2.66", "", "test", explain.PassedOn, "", "", "no name"},
 		"PTR of a ServiceEntry host": {"192.0.2.3", "", "test", explain.Answered, "PTR api.example.com", "ServiceEntry dev/api", ""},
 		"PTR of a wildcard":          {"192.0.2.10", "", "", explain.PassedOn, "", "", "no name"},
+
+		"SRV of a port":                      {"_http._tcp.reviews.prod" + zone, "SRV", "", explain.Answered, "SRV 0 100 80 reviews.prod" + zone, "Service prod/reviews", "has the port http/tcp; addresses times ports: 1,"},
+		"SRV without being asked":            {"_http._tcp.reviews.prod" + zone, "", "", explain.Answered, "SRV 0 100 80 reviews.prod" + zone, "Service prod/reviews", ""},
+		"SRV in any spelling":                {"_HTTP._Tcp.Reviews.prod" + zone + ".", "srv", "", explain.Answered, "SRV 0 100 80 reviews.prod" + zone, "Service prod/reviews", ""},
+		"SRV without underscores":            {"http.tcp.reviews.prod" + zone, "SRV", "", explain.Answered, "SRV 0 100 80 reviews.prod" + zone, "Service prod/reviews", ""},
+		"SRV of any port of a protocol":      {"_._udp.reviews.prod" + zone, "SRV", "", explain.Answered, "SRV 0 100 53 reviews.prod" + zone, "Service prod/reviews", "has the port any/udp"},
+		"SRV of a host":                      {"reviews.prod" + zone, "SRV", "", explain.Answered, "SRV 0 50 80 reviews.prod" + zone + ", SRV 0 50 53 reviews.prod" + zone, "Service prod/reviews", "2, which share"},
+		"SRV: both families share":           {"_http._tcp.dual.prod" + zone, "SRV", "", explain.Answered, "SRV 0 50 80 dual.prod" + zone, "Service prod/dual", "2, which share"},
+		"SRV: a port without name":           {"dual.prod" + zone, "SRV", "", explain.Answered, "SRV 0 16 80 dual.prod" + zone + ", SRV 0 16 443 dual.prod" + zone + ", SRV 0 16 9999 dual.prod" + zone, "Service prod/dual", "6, which share"},
+		"SRV of another protocol":            {"_http._udp.reviews.prod" + zone, "SRV", "", explain.NameError, "", "", "Service prod/reviews has no port http/udp, only http/tcp, dns/udp"},
+		"SRV of no such port":                {"_nope._tcp.reviews.prod" + zone, "SRV", "", explain.NameError, "", "", "has no port nope/tcp"},
+		"SRV of no such service":             {"_http._tcp.nothing.prod" + zone, "SRV", "", explain.NameError, "", "", "nothing in the mesh claims it"},
+		"SRV of the hidden":                  {"_http._tcp.secret.prod" + zone, "SRV", "dev", explain.NameError, "", "", "Service prod/secret claims secret.prod" + zone + ", but is exported to prod only, not to dev"},
+		"SRV of own namespace":               {"_http._tcp.reviews.prod" + zone, "SRV", "dev", explain.NameError, "", "", "ServiceEntry dev/usurper has no port http/tcp, nor any that has a name"},
+		"SRV of a service without ports":     {"reviews.prod" + zone, "SRV", "dev", explain.NoData, "", "ServiceEntry dev/usurper", "says no port number"},
+		"SRV of an alias":                    {"alias.prod" + zone, "SRV", "", explain.Answered, "CNAME db.example.org", "Service prod/alias", "is an alias"},
+		"SRV below an alias":                 {"_http._tcp.alias.prod" + zone, "SRV", "", explain.NameError, "", "", "is an alias: there is no name below it"},
+		"SRV of endpoints":                   {"_sql._tcp.db.prod" + zone, "SRV", "", explain.Answered, "SRV 0 50 3306 10-1-0-2.db.prod" + zone + ", SRV 0 50 3306 db-0.db.prod" + zone, "Service prod/db", "has the port sql/tcp"},
+		"SRV of some endpoints":              {"_metrics._tcp.db.prod" + zone, "SRV", "", explain.Answered, "SRV 0 100 9090 db-0.db.prod" + zone, "Service prod/db", ""},
+		"SRV of a headless host":             {"db.prod" + zone, "SRV", "", explain.Answered, "SRV 0 33 3306 10-1-0-2.db.prod" + zone + ", SRV 0 33 3306 db-0.db.prod" + zone + ", SRV 0 33 9090 db-0.db.prod" + zone, "Service prod/db", "3, which share"},
+		"SRV of an endpoint":                 {"db-0.db.prod" + zone, "SRV", "", explain.Answered, "SRV 0 50 3306 db-0.db.prod" + zone + ", SRV 0 50 9090 db-0.db.prod" + zone, "Service prod/db", "it is an endpoint of Service prod/db; addresses times ports: 2"},
+		"SRV of an endpoint not ready":       {"10-1-0-3.db.prod" + zone, "SRV", "", explain.NameError, "", "", "not ready"},
+		"SRV of a port of an endpoint":       {"_sql._tcp.db-0.db.prod" + zone, "SRV", "", explain.NameError, "", "", "nothing in the mesh claims it"},
+		"SRV of none ready":                  {"idle.prod" + zone, "SRV", "", explain.NameError, "", "Service prod/idle", "has no ready endpoint"},
+		"SRV of a port of none ready":        {"_sql._tcp.idle.prod" + zone, "SRV", "", explain.NameError, "", "", "has no port sql/tcp, nor any"},
+		"SRV: an endpoint of both families":  {"_grpc._tcp.mixed.prod" + zone, "SRV", "", explain.Answered, "SRV 0 50 50051 m-0.mixed.prod" + zone, "Service prod/mixed", ""},
+		"SRV: endpoints without port number": {"mixed.prod" + zone, "SRV", "", explain.Answered, "SRV 0 25 50051 m-0.mixed.prod" + zone, "Service prod/mixed", "4, which share"},
+		"SRV of an endpoint at any port":     {"10-1-1-1.mixed.prod" + zone, "SRV", "", explain.NoData, "", "Service prod/mixed", "says no port number"},
+		"SRV of a port that is any":          {"_any._tcp.mixed.prod" + zone, "SRV", "", explain.NoData, "", "Service prod/mixed", "says no port number"},
+		"SRV of a port of none but unready":  {"_late._tcp.mixed.prod" + zone, "SRV", "", explain.NameError, "", "", "has no port late/tcp, only any/tcp, grpc/tcp"},
+		"A of a port":                        {"_http._tcp.dual.prod" + zone, "A", "", explain.Answered, "A 10.0.0.4", "Service prod/dual", "has the port http/tcp"},
+		"AAAA of a port of endpoints":        {"_grpc._tcp.mixed.prod" + zone, "AAAA", "", explain.Answered, "AAAA fd00::13", "Service prod/mixed", ""},
+		"A of a port of some endpoints":      {"_metrics._tcp.db.prod" + zone, "A", "", explain.Answered, "A 10.1.0.1", "Service prod/db", ""},
+		"AAAA of a port without":             {"_http._tcp.reviews.prod" + zone, "AAAA", "", explain.NoData, "", "Service prod/reviews", "has no AAAA record"},
+		"CNAME of a port":                    {"_http._tcp.reviews.prod" + zone, "CNAME", "", explain.NoData, "", "Service prod/reviews", "has no CNAME record"},
+		"protocol":                           {"_tcp.reviews.prod" + zone, "SRV", "", explain.NoData, "", "", "it is there only because of ports of Service prod/reviews"},
+		"protocol of endpoints":              {"_tcp.db.prod" + zone, "", "", explain.NoData, "", "", "ports of Service prod/db"},
+		"protocol without ports":             {"_sctp.reviews.prod" + zone, "", "", explain.NameError, "", "", "nothing in the mesh claims it"},
+		"protocol of a port without name":    {"_sctp.dual.prod" + zone, "", "", explain.NameError, "", "", "nothing in the mesh claims it"},
+		"protocol of an alias":               {"_tcp.alias.prod" + zone, "", "", explain.NameError, "", "", "nothing in the mesh claims it"},
+		"protocol of the hidden":             {"_tcp.secret.prod" + zone, "", "dev", explain.NameError, "", "", "nothing in the mesh claims it"},
+		"SRV outside":                        {"_https._tcp.api.example.com", "", "test", explain.Answered, "SRV 0 100 8443 api.example.com", "ServiceEntry dev/api", "has the port https/tcp"},
+		"SRV outside, joined":                {"_https._tcp.api.example.com", "", "prod", explain.Answered, "SRV 0 50 443 api.example.com", "ServiceEntry prod/api, ServiceEntry prod/api-more", "2, which share"},
+		"SRV outside, of a host":             {"api.example.com", "SRV", "prod", explain.Answered, "SRV 0 25 443 api.example.com", "ServiceEntry prod/api, ServiceEntry prod/api-more", "4, which share"},
+		"SRV outside, no such port":          {"_http._tcp.api.example.com", "SRV", "prod", explain.PassedOn, "", "", "ServiceEntry prod/api has no port http/tcp, only https/tcp, quic/udp"},
+		"SRV outside, without underscores":   {"https.tcp.api.example.com", "SRV", "prod", explain.Answered, "SRV 0 100 443 https.tcp.api.example.com", "ServiceEntry prod/wild", "the closest wildcard"},
+		"SRV outside, one underscore":        {"_https.tcp.api.example.com", "SRV", "prod", explain.PassedOn, "", "", "_PORT._PROTOCOL.HOST"},
+		"SRV outside, any port":              {"_._tcp.api.example.com", "SRV", "prod", explain.PassedOn, "", "", "_PORT._PROTOCOL.HOST"},
+		"SRV outside, too short":             {"_https.example", "SRV", "prod", explain.PassedOn, "", "", "_PORT._PROTOCOL.HOST"},
+		"SRV outside, of a wildcard":         {"_https._tcp.x.example.com", "SRV", "", explain.Answered, "SRV 0 100 443 x.example.com", "ServiceEntry prod/wild", "has the port https/tcp"},
+		"SRV outside, of the hidden":         {"_https._tcp.x.b.example.net", "SRV", "", explain.PassedOn, "", "", "nothing in the mesh claims x.b.example.net"},
+		"SRV outside, no address":            {"_https._tcp.www.example.net", "SRV", "", explain.PassedOn, "", "ServiceEntry prod/by-dns", "has no address"},
+		"SRV outside, a host, no address":    {"www.example.net", "SRV", "", explain.PassedOn, "", "ServiceEntry prod/by-dns", "has no address"},
+		"SRV outside, a host without ports":  {"portless.example.net", "SRV", "", explain.NoData, "", "ServiceEntry prod/portless", "says no port number"},
+		"SRV outside, of nothing":            {"_ldap._tcp.corp.example.org", "SRV", "", explain.PassedOn, "", "", "nothing in the mesh claims corp.example.org"},
+		"A of a port outside":                {"_https._tcp.api.example.com", "A", "prod", explain.Answered, "A 192.0.2.10", "ServiceEntry prod/wild", "the closest wildcard"},
 	}
 	s := start(t, nil)
 	s.apply(mesh()...)
@@ -213,6 +299,33 @@ func TestExplainListsEveryClaim(t *testing.T) {
 	}
 }
 
+// TestExplainListsWhatMakesAPort shows claims and endpoints with their ports, also where there is no such
+// port.
+func TestExplainListsWhatMakesAPort(t *testing.T) {
+	s := start(t, nil)
+	s.apply(mesh()...)
+	e := s.explanation(t, "_nope._tcp.reviews.prod.svc.cluster.local", "", "")
+	if len(e.Candidates) != 1 || e.Candidates[0].Chosen || !slices.Equal(e.Candidates[0].Claims[0].Ports, []explain.Port{{Name: "http", Protocol: "tcp", Number: 80}, {Name: "dns", Protocol: "udp", Number: 53}}) {
+		t.Errorf("candidates of an unknown port = %+v", e.Candidates)
+	}
+	e = s.explanation(t, "_sql._tcp.db.prod.svc.cluster.local", "", "")
+	if len(e.Candidates) != 1 || !e.Candidates[0].Chosen || e.Host != "db.prod.svc.cluster.local" || e.AddressKind != "endpoint" {
+		t.Errorf("host %q, addresses %q, candidates %+v", e.Host, e.AddressKind, e.Candidates)
+	}
+	if len(e.Endpoints) != 3 || !slices.Equal(e.Endpoints[2].Ports, []explain.Port{{Name: "sql", Protocol: "tcp", Number: 3306}}) {
+		t.Errorf("endpoints of a port = %+v", e.Endpoints)
+	}
+	for _, name := range []string{"_nope._tcp.db.prod.svc.cluster.local", "_tcp.db.prod.svc.cluster.local"} {
+		if e = s.explanation(t, name, "", ""); len(e.Endpoints) != 0 {
+			t.Errorf("%s: got endpoints %+v, want none: it is the name of none", name, e.Endpoints)
+		}
+	}
+	e = s.explanation(t, "_https._tcp.x.b.example.com", "SRV", "dev")
+	if len(e.Candidates) != 2 || e.Candidates[0].Chosen || e.Candidates[0].Claims[0].Visible || !e.Candidates[1].Chosen {
+		t.Errorf("candidates of a port under two wildcards = %+v", e.Candidates)
+	}
+}
+
 func TestExplainBeforeReady(t *testing.T) {
 	s := startUnsynced(t, registry.Options{}, nil)
 	if e := s.explanation(t, "a.b", "", ""); e.Ready {
@@ -226,7 +339,7 @@ func TestBadQuestions(t *testing.T) {
 		"empty name":       {"name=.", `"name" is ".": want a name`},
 		"unknown":          {"name=a&ns=b", `parameter "ns": want name, type or namespace`},
 		"twice":            {"name=a&name=b", `"name" is given 2 times`},
-		"type":             {"name=a&type=XYZ", `"type" is "XYZ": want A, AAAA, CNAME or PTR`},
+		"type":             {"name=a&type=XYZ", `"type" is "XYZ": want A, AAAA, CNAME, PTR or SRV, or nothing`},
 		"namespace":        {"name=a&namespace=a.b", `"namespace" is "a.b": want the name of a namespace`},
 		"empty label":      {"name=a..b", "empty label"},
 		"long label":       {"name=" + strings.Repeat("a", 64), "a label has at most 63"},
@@ -250,7 +363,7 @@ func TestBadQuestions(t *testing.T) {
 }
 
 func FuzzParseQuestion(f *testing.F) {
-	for _, seed := range []string{"name=a.b", "name=1.0.0.10.in-addr.arpa&type=ptr", "name=*.a&namespace=prod", "name=::1", "name=a%2eb&type=AAAA"} {
+	for _, seed := range []string{"name=a.b", "name=1.0.0.10.in-addr.arpa&type=ptr", "name=*.a&namespace=prod", "name=::1", "name=a%2eb&type=AAAA", "name=_a._b.c", "name=_._..&type=srv"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

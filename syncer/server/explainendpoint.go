@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -46,21 +47,35 @@ func (e *explanation) endpointName() (bool, error) {
 	e.choose(c)
 	e.AddressKind = addressKinds[registryv1.AddressKind_ADDRESS_KIND_ENDPOINT]
 	e.Reason = fmt.Sprintf("it is an endpoint of %s", e.Objects[0])
-	e.addresses(ready)
+	if e.asksServices() {
+		e.services(e.endpointTargets(portName{}, e.Name))
+	} else {
+		e.addresses(ready)
+	}
 	return true, nil
 }
 
 // addressesNamed are the addresses that an endpoint's name stands for: all of them for a hostname, one
 // for a name made of it.
 func addressesNamed(endpoint explain.Endpoint, name string) []string {
-	i := slices.Index(endpoint.Names, name)
-	switch {
-	case i < 0:
-		return nil
-	case len(endpoint.Names) == len(endpoint.Addresses) && len(endpoint.Names) > 1:
-		return endpoint.Addresses[i : i+1]
-	default:
-		return endpoint.Addresses
+	var addresses []string
+	for named, address := range namedAddresses(endpoint) {
+		if named == name {
+			addresses = append(addresses, address)
+		}
+	}
+	return addresses
+}
+
+// namedAddresses is an endpoint's addresses with their names.
+func namedAddresses(endpoint explain.Endpoint) iter.Seq2[string, string] {
+	return func(yield func(name, address string) bool) {
+		for i, address := range endpoint.Addresses {
+			// One name for all, or one for each.
+			if !yield(endpoint.Names[min(i, len(endpoint.Names)-1)], address) {
+				return
+			}
+		}
 	}
 }
 
@@ -75,7 +90,9 @@ func (e *explanation) listEndpoints(service *registryv1.Service, host string) er
 			return err
 		}
 		for _, endpoint := range body.GetEndpointSlice().GetEndpoints() {
-			e.Endpoints = append(e.Endpoints, endpointOf(endpoint, objectOf(entry.Object), host))
+			explained := endpointOf(endpoint, objectOf(entry.Object), host)
+			explained.Ports = portsOf(body.GetEndpointSlice().GetPorts())
+			e.Endpoints = append(e.Endpoints, explained)
 		}
 	}
 	return nil

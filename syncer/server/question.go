@@ -27,6 +27,13 @@ const (
 	typeAAAA  = "AAAA"
 	typeCNAME = "CNAME"
 	typePTR   = "PTR"
+	typeSRV   = "SRV"
+)
+
+// Limits of RFC 1035, section 2.3.4, for a name in text without its final dot and for a label.
+const (
+	maxName  = 253
+	maxLabel = 63
 )
 
 // parseQuestion reads the parameters name, type and namespace. An error names the parameter and what
@@ -50,7 +57,7 @@ func parseQuestion(query url.Values) (question, error) {
 	}
 	address, reverse := reverseAddress(q.name)
 	switch kind := strings.ToUpper(query.Get("type")); kind {
-	case typeA, typeAAAA, typeCNAME:
+	case typeA, typeAAAA, typeCNAME, typeSRV:
 		q.types = []string{kind}
 	case typePTR:
 		if !reverse {
@@ -59,11 +66,15 @@ func parseQuestion(query url.Values) (question, error) {
 		q.types, q.address = []string{kind}, address
 	case "":
 		q.types = []string{typeA, typeAAAA}
+		if port, found := cutPort(q.name); found && port.underscored {
+			q.types = []string{typeSRV}
+		}
 		if reverse {
 			q.types, q.address = []string{typePTR}, address
 		}
 	default:
-		return question{}, fmt.Errorf("parameter \"type\" is %q: want A, AAAA, CNAME or PTR, or nothing for both kinds of address", query.Get("type"))
+		return question{}, fmt.Errorf("parameter \"type\" is %q: want A, AAAA, CNAME, PTR or SRV, or nothing for what the name suggests: "+
+			"PTR for an address, SRV for _PORT._PROTOCOL.HOST, else both kinds of address", query.Get("type"))
 	}
 	return q, nil
 }
@@ -78,15 +89,15 @@ func canonicalName(name string) (string, error) {
 	if _, err := netip.ParseAddr(canonical); err == nil {
 		return canonical, nil
 	}
-	if len(canonical) > 253 {
-		return "", fmt.Errorf("is %d bytes long: a name has at most 253", len(canonical))
+	if len(canonical) > maxName {
+		return "", fmt.Errorf("is %d bytes long: a name has at most %d", len(canonical), maxName)
 	}
 	for label := range strings.SplitSeq(canonical, ".") {
 		switch {
 		case label == "":
 			return "", fmt.Errorf("has an empty label")
-		case len(label) > 63:
-			return "", fmt.Errorf("label %q is %d bytes long: a label has at most 63", label, len(label))
+		case len(label) > maxLabel:
+			return "", fmt.Errorf("label %q is %d bytes long: a label has at most %d", label, len(label), maxLabel)
 		case strings.ContainsFunc(label, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
 			return "", fmt.Errorf("label %q: want printable ASCII", label)
 		}

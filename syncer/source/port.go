@@ -46,31 +46,22 @@ func servicePorts(d *draft, ports []corev1.ServicePort) []*registryv1.Port {
 	return translated
 }
 
-// slicePorts are an EndpointSlice's ports. One without a number stands for every port, which no SRV
-// record can say.
+// slicePorts are an EndpointSlice's ports. One without a number stands for every port and keeps the
+// number zero: no SRV record can say that, but the endpoints are there, and CoreDNS counts them in the
+// weights of the others. A slice without any port is read as one with such a port.
 func slicePorts(d *draft, ports []discoveryv1.EndpointPort) []*registryv1.Port {
 	var translated []*registryv1.Port
 	for i, port := range ports {
-		if port.Port == nil {
+		number := valueOr(port.Port, 0)
+		if port.Port != nil && !validPort(number) {
+			d.reject(fmt.Sprintf("ports[%d].port", i), fmt.Sprintf("%d is no port", number), wantPort)
 			continue
-		}
-		if !validPort(*port.Port) {
-			d.reject(fmt.Sprintf("ports[%d].port", i), fmt.Sprintf("%d is no port", *port.Port), wantPort)
-			continue
-		}
-		var name string
-		if port.Name != nil {
-			name = strings.ToLower(*port.Name)
-		}
-		var protocol corev1.Protocol
-		if port.Protocol != nil {
-			protocol = *port.Protocol
 		}
 		translated = append(translated, &registryv1.Port{
-			Name:     name,
-			Number:   uint32(*port.Port),
-			Protocol: portProtocol(d, fmt.Sprintf("ports[%d].protocol", i), protocol),
-			Target:   uint32(*port.Port),
+			Name:     strings.ToLower(valueOr(port.Name, "")),
+			Number:   uint32(number),
+			Protocol: portProtocol(d, fmt.Sprintf("ports[%d].protocol", i), valueOr(port.Protocol, "")),
+			Target:   uint32(number),
 		})
 	}
 	return translated

@@ -15,6 +15,8 @@ const (
 	Rejected Effect = iota
 	// Partial means that what the problem names is left out, the rest of the object is served.
 	Partial
+	// Nameless means that the object's present state is taken but makes no name.
+	Nameless
 	// Served means that the object is served as it is, but it is unlikely to be what its author wants.
 	Served
 )
@@ -26,6 +28,8 @@ func (e Effect) String() string {
 		return "rejected, its last good state stays"
 	case Partial:
 		return "left out, the rest is served"
+	case Nameless:
+		return "there is no such name"
 	default:
 		return "served as it is"
 	}

@@ -13,6 +13,11 @@ import (
 	"github.com/meshvm/meshvm/syncer/registry"
 )
 
+// Headless reports whether a Service is answered by its endpoints.
+func Headless(service *corev1.Service) bool {
+	return service.Spec.Type != corev1.ServiceTypeExternalName && slices.Contains(clusterIPsOf(service), corev1.ClusterIPNone)
+}
+
 // service translates a Kubernetes Service, as CoreDNS's kubernetes plugin reads it.
 func (t *Translator) service(d *draft, service *corev1.Service) {
 	name := objectName{d.object.Namespace, d.object.Name}
@@ -28,13 +33,15 @@ func (t *Translator) service(d *draft, service *corev1.Service) {
 		Ports:     servicePorts(d, service.Spec.Ports),
 		CreatedAt: createdAt(service.CreationTimestamp),
 	}
-	switch clusterIPs := clusterIPsOf(service); {
+	nameless := false
+	switch {
 	case service.Spec.Type == corev1.ServiceTypeExternalName:
 		body.ExternalName = externalName(d, service.Spec.ExternalName)
-	case slices.Contains(clusterIPs, corev1.ClusterIPNone):
+		nameless = body.GetExternalName() == ""
+	case Headless(service):
 		body.Headless = true
 	default:
-		body.Addresses = clusterAddresses(d, clusterIPs)
+		body.Addresses = clusterAddresses(d, clusterIPsOf(service))
 		body.AddressKind = registryv1.AddressKind_ADDRESS_KIND_CLUSTER_IP
 	}
 
@@ -43,6 +50,9 @@ func (t *Translator) service(d *draft, service *corev1.Service) {
 		return
 	}
 	t.services[name] = link{known: true, headless: body.GetHeadless(), visibility: visibility}
+	if nameless {
+		return
+	}
 	d.yield(registryv1.ServiceKey(t.options.Cluster, name.namespace, name.name), visibility,
 		&registryv1.Body{Body: &registryv1.Body_Service{Service: body}})
 }
@@ -73,11 +83,12 @@ func clusterAddresses(d *draft, clusterIPs []string) [][]byte {
 	return encodeAddresses(addresses)
 }
 
-// externalName is the target of a CNAME. An IP address is allowed by Kubernetes but is no target.
+// externalName is the target of a CNAME. An IP address is allowed by Kubernetes but is no target:
+// there is no such name then, as in CoreDNS.
 func externalName(d *draft, name string) string {
 	const field = "spec.externalName"
 	if _, err := netip.ParseAddr(strings.TrimSuffix(name, ".")); err == nil {
-		d.report(Partial, field, fmt.Sprintf("%q: it is an IP address, so there is no CNAME", name), "a DNS name")
+		d.report(Nameless, field, fmt.Sprintf("%q: an IP address is no target of a CNAME", name), "a DNS name")
 		return ""
 	}
 	target, err := canonicalName(name)

@@ -130,6 +130,12 @@ func exportTo(value string) func(*corev1.Service) {
 	return func(s *corev1.Service) { s.Annotations = map[string]string{ExportToAnnotation: value} }
 }
 
+func aliasOf(target string) func(*corev1.Service) {
+	return func(s *corev1.Service) {
+		s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: target}
+	}
+}
+
 func headless(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "None", []string{"None"} }
 
 func entry(edits ...func(*networkingv1.ServiceEntry)) *networkingv1.ServiceEntry {
@@ -208,18 +214,21 @@ func TestTranslateOneObject(t *testing.T) {
 			state: service(headless),
 			want:  []string{"Service/prod/reviews -> *: reviews.prod.svc.cluster.local (prod/reviews) headless"},
 		}, {
-			name: "an ExternalName is a CNAME to a lower-case name without final dot",
-			state: service(func(s *corev1.Service) {
-				s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "DB.Example.COM."}
-			}),
-			want: []string{"Service/prod/reviews -> *: reviews.prod.svc.cluster.local (prod/reviews) CNAME db.example.com"},
+			name:  "an ExternalName is a CNAME to a lower-case name without final dot",
+			state: service(aliasOf("DB.Example.COM.")),
+			want:  []string{"Service/prod/reviews -> *: reviews.prod.svc.cluster.local (prod/reviews) CNAME db.example.com"},
 		}, {
-			name: "an ExternalName that is an address is no CNAME",
-			state: service(func(s *corev1.Service) {
-				s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "192.0.2.1"}
-			}),
-			want:     []string{"Service/prod/reviews -> *: reviews.prod.svc.cluster.local (prod/reviews)"},
-			problems: []string{`Service prod/reviews: spec.externalName: "192.0.2.1": it is an IP address, so there is no CNAME, want a DNS name (left out, the rest is served)`},
+			name:     "an ExternalName that is an address makes no name",
+			state:    service(aliasOf("192.0.2.1")),
+			problems: []string{`Service prod/reviews: spec.externalName: "192.0.2.1": an IP address is no target of a CNAME, want a DNS name (there is no such name)`},
+		}, {
+			name:     "of IPv6 neither, nor with a final dot",
+			state:    service(aliasOf("2001:db8::1.")),
+			problems: []string{`Service prod/reviews: spec.externalName: "2001:db8::1.": an IP address is no target of a CNAME, want a DNS name (there is no such name)`},
+		}, {
+			name:     "an ExternalName that is no name at all",
+			state:    service(aliasOf("a..b")),
+			problems: []string{`Service prod/reviews: spec.externalName: "a..b": it has an empty label, want a DNS name (rejected, its last good state stays)`},
 		}, {
 			name:     "a Service without cluster IP is served and reported",
 			state:    service(func(s *corev1.Service) { s.Spec = corev1.ServiceSpec{} }),
@@ -401,9 +410,16 @@ func TestTranslateOneObject(t *testing.T) {
 					{Addresses: []string{"10.0.0.3"}, Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &yes, Terminating: &yes}},
 				}
 				number, name, udp := int32(53), "DNS", corev1.ProtocolUDP
-				s.Ports = []discoveryv1.EndpointPort{{Port: &number, Name: &name, Protocol: &udp}, {}}
+				s.Ports = []discoveryv1.EndpointPort{{Port: &number, Name: &name, Protocol: &udp}}
 			}),
 			want: []string{`EndpointSlice/prod/reviews-x1 -> ~: of prod/reviews {10.0.0.1 "db-0" R S z1/n1} {10.0.0.2 ""} {10.0.0.3 "" S T} dns/UDP/53`},
+		}, {
+			name: "a port of a slice without a number has the number zero and keeps its name and protocol",
+			state: slice(func(s *discoveryv1.EndpointSlice) {
+				number, name, udp := int32(53), "Any", corev1.ProtocolUDP
+				s.Ports = []discoveryv1.EndpointPort{{Port: &number}, {Name: &name, Protocol: &udp}, {}}
+			}),
+			want: []string{`EndpointSlice/prod/reviews-x1 -> ~: of prod/reviews {10.0.0.1 "" R S} /TCP/53 any/UDP/0 /TCP/0`},
 		}, {
 			name:  "an EndpointSlice of names is passed over",
 			state: slice(func(s *discoveryv1.EndpointSlice) { s.AddressType = discoveryv1.AddressTypeFQDN }),
@@ -492,6 +508,12 @@ func TestSlicesFollowTheirService(t *testing.T) {
 			[]string{"Service prod/reviews prod", "EndpointSlice prod/reviews-x1 nothing", "EndpointSlice prod/reviews-x2 nothing"}},
 		{"and is headless again", []Change{present(service(headless))},
 			[]string{"Service prod/reviews *", "EndpointSlice prod/reviews-x1 *", "EndpointSlice prod/reviews-x2 *"}},
+		{"the Service becomes an alias of an address", []Change{present(service(aliasOf("192.0.2.1")))},
+			[]string{"Service prod/reviews nothing", "EndpointSlice prod/reviews-x1 nothing", "EndpointSlice prod/reviews-x2 nothing"}},
+		{"of another", []Change{present(service(aliasOf("192.0.2.2")))},
+			[]string{"Service prod/reviews nothing"}},
+		{"and is headless once more", []Change{present(service(headless))},
+			[]string{"Service prod/reviews *", "EndpointSlice prod/reviews-x1 *", "EndpointSlice prod/reviews-x2 *"}},
 		{"a slice moves to a Service that is not known", []Change{present(moved)},
 			[]string{"EndpointSlice prod/reviews-x1 ~"}},
 		{"a slice goes", []Change{gone(other)}, []string{"EndpointSlice prod/reviews-x2 nothing"}},
@@ -504,6 +526,39 @@ func TestSlicesFollowTheirService(t *testing.T) {
 	for _, step := range steps {
 		updates, _ := translator.Translate(step.changes...)
 		expectLines(t, step.name, renderUpdates(updates), step.want)
+	}
+}
+
+// TestAServiceChangesItsKind takes a Service with a slice through every change of what it is: what an
+// object was before never shows in what it yields now.
+func TestAServiceChangesItsKind(t *testing.T) {
+	const (
+		name    = "Service/prod/reviews -> *: reviews.prod.svc.cluster.local (prod/reviews)"
+		answers = `EndpointSlice/prod/reviews-x1 -> *: of prod/reviews {10.0.0.1 "" R S}`
+	)
+	kinds := map[string]struct {
+		state          *corev1.Service
+		service, slice []string
+	}{
+		"cluster IP":                  {service(), []string{name + " CLUSTER_IP 10.96.0.7"}, nil},
+		"headless":                    {service(headless), []string{name + " headless"}, []string{answers}},
+		"alias":                       {service(aliasOf("db.example.com")), []string{name + " CNAME db.example.com"}, nil},
+		"alias of an address":         {service(aliasOf("192.0.2.1")), nil, nil},
+		"alias of an address, hidden": {service(aliasOf("192.0.2.1"), exportTo("~")), nil, nil},
+	}
+	for before, was := range kinds {
+		for after, is := range kinds {
+			t.Run(before+" to "+after, func(t *testing.T) {
+				translator := newTranslator(t, Options{})
+				said := map[registry.Object][]string{}
+				for _, state := range []metav1.Object{slice(), was.state, is.state} {
+					updates, _ := translator.Translate(present(state))
+					say(said, updates)
+				}
+				expectLines(t, "the Service", said[objectOf(is.state)], is.service)
+				expectLines(t, "its slice", said[objectOf(slice())], is.slice)
+			})
+		}
 	}
 }
 

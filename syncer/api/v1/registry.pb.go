@@ -1435,10 +1435,12 @@ func (x *Service) GetCreatedAt() int64 {
 
 // Port is a port of a Service or of a slice's endpoints.
 type Port struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Number   uint32                 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
-	Protocol Protocol               `protobuf:"varint,3,opt,name=protocol,proto3,enum=meshvm.registry.v1.Protocol" json:"protocol,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Zero, in a slice only, stands for every port: the endpoints are there, but no SRV record can say
+	// where. A slice without any port is read as one with such a port.
+	Number   uint32   `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	Protocol Protocol `protobuf:"varint,3,opt,name=protocol,proto3,enum=meshvm.registry.v1.Protocol" json:"protocol,omitempty"`
 	// The port at the endpoints, when it is a number and known.
 	Target        uint32 `protobuf:"varint,4,opt,name=target,proto3" json:"target,omitempty"`
 	unknownFields protoimpl.UnknownFields

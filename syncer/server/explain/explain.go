@@ -26,7 +26,7 @@ const (
 type Explanation struct {
 	// Name is the name asked for, lower case, without the trailing dot. For PTR it may be an address.
 	Name string `json:"name"`
-	// Types are the record types asked for: A, AAAA, CNAME, PTR.
+	// Types are the record types asked for: A, AAAA, CNAME, PTR, SRV.
 	Types []string `json:"types"`
 	// Namespace is whose view was asked for. Empty: of a VM that has none.
 	Namespace string `json:"namespace"`
@@ -43,8 +43,8 @@ type Explanation struct {
 	Reason string `json:"reason"`
 	// Records are the answer, each once.
 	Records []Record `json:"records,omitempty"`
-	// Host is the host that answers: the name itself, the wildcard that covers it, or the headless
-	// Service that it is an endpoint of.
+	// Host is the host that answers: the name itself, the wildcard that covers it, the headless Service
+	// that it is an endpoint of, or the service whose port it is.
 	Host string `json:"host,omitempty"`
 	// AddressKind says what the addresses are: cluster IP, literal, virtual IP, endpoint.
 	AddressKind string `json:"addressKind,omitempty"`
@@ -60,9 +60,10 @@ type Explanation struct {
 
 // Record is one record of the answer.
 type Record struct {
-	// Type of the record: A, AAAA, CNAME, PTR.
+	// Type of the record: A, AAAA, CNAME, PTR, SRV.
 	Type string `json:"type"`
-	// Value in presentation format; names without the trailing dot.
+	// Value in presentation format; names without the trailing dot. Of SRV: priority, weight, port,
+	// target (RFC 2782).
 	Value string `json:"value"`
 	// TTL in seconds. A syncer does not know it, as VMs are configured with their own.
 	TTL uint32 `json:"ttl,omitempty"`
@@ -112,10 +113,21 @@ type Claim struct {
 	Reason       string   `json:"reason"`
 	AddressKind  string   `json:"addressKind,omitempty"`
 	Addresses    []string `json:"addresses,omitempty"`
+	Ports        []Port   `json:"ports,omitempty"`
 	Headless     bool     `json:"headless,omitempty"`
 	ExternalName string   `json:"externalName,omitempty"`
 	// CreatedAt is the object's creation. Absent where it is not known, which counts as the oldest.
 	CreatedAt *time.Time `json:"createdAt,omitempty"`
+}
+
+// Port is a port of a service or of an endpoint, each list of them without repetition.
+type Port struct {
+	// Name is empty where there is none that a DNS label could hold.
+	Name string `json:"name,omitempty"`
+	// Protocol as SRV names have it: tcp, udp or sctp. Empty where it is not known.
+	Protocol string `json:"protocol,omitempty"`
+	// Number is zero for any port whatever.
+	Number uint16 `json:"number"`
 }
 
 // Endpoint is one backend of a headless Service.
@@ -125,6 +137,8 @@ type Endpoint struct {
 	// Names are the endpoint's own names: by its hostname, or else by each address with dashes.
 	Names     []string `json:"names"`
 	Addresses []string `json:"addresses"`
+	// Ports that it listens on. None means any: no SRV record can say that.
+	Ports []Port `json:"ports,omitempty"`
 	// Ready endpoints are answered, others are not.
 	Ready       bool   `json:"ready"`
 	Serving     bool   `json:"serving"`

@@ -132,7 +132,8 @@ func (s *Source) followWhileDefined(ctx context.Context, k kind, settled func())
 				settled()
 			case state.served && followed == nil:
 				s.log.Info("following a kind, its definition is there", "kind", k.name, "definition", k.definition)
-				followed, poll = s.run(ctx, k, uid, settled, cancel), minSettlePoll
+				followed, poll = s.run(ctx, k, s.handler(k), settled, cancel), minSettlePoll
+				followed.definition = uid
 			case !state.served && followed == nil:
 				again, poll = poll, min(2*poll, maxSettlePoll)
 			}
@@ -163,19 +164,19 @@ func waitFor(ctx context.Context, wake <-chan struct{}, limit time.Duration) err
 	return nil
 }
 
-// running is an informer that runs for one definition.
+// running is an informer that runs.
 type running struct {
-	definition types.UID
+	definition types.UID // Of the kind, where it is backed by one.
 	cancel     context.CancelFunc
 	done       chan struct{}
 }
 
-func (s *Source) run(ctx context.Context, k kind, definition types.UID, settled func(), fail context.CancelCauseFunc) *running {
+func (s *Source) run(ctx context.Context, k kind, handler cache.ResourceEventHandler, settled func(), fail context.CancelCauseFunc) *running {
 	ctx, cancel := context.WithCancel(ctx)
-	r := &running{definition, cancel, make(chan struct{})}
+	r := &running{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
-		if err := s.inform(ctx, k, s.handler(k), settled); err != nil {
+		if err := s.inform(ctx, k, handler, settled); err != nil {
 			fail(err)
 		}
 	}()
@@ -196,7 +197,7 @@ func (s *Source) unfollow(k kind, r *running) {
 		return
 	}
 	r.stop()
-	s.queue.removeKind(k.name)
+	s.queue.removeFeed(feed{kind: k.name})
 	s.health.forget(k)
 	s.log.Info("no longer following a kind, its definition is gone", "kind", k.name, "definition", k.definition)
 }

@@ -4,6 +4,8 @@
 //
 //   - The source is synced when every kind has delivered what exists, and not before.
 //   - Changes of one object are applied in order; a burst is applied as one revision.
+//   - EndpointSlices are read of headless Services only: by the label that Kubernetes gives them, and
+//     by name those that users make for Services without a selector.
 //   - A kind backed by a custom resource definition is watched while its definition is there and
 //     served. Without definitions Services are served.
 //   - An API server that cannot be reached takes nothing away. It is tried for ever, and meanwhile

@@ -150,14 +150,14 @@ func (h *health) observe(ctx context.Context, k kind, verb string, err error) {
 	if ctx.Err() != nil || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
 		return
 	}
-	resource := k.resource.GroupResource().String()
+	resource := k.title()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err == nil {
 		h.served(resource, verb)
 		return
 	}
-	h.metrics.failures.WithLabelValues(resource, verb).Inc()
+	h.metrics.failures.WithLabelValues(k.resource.GroupResource().String(), verb).Inc()
 	h.failing[request{resource, verb}] = true
 	h.announce()
 	if k.definition != "" && apierrors.IsNotFound(err) {
@@ -233,7 +233,7 @@ func (h *health) forget(k kind) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, verb := range []string{"list", "watch"} {
-		delete(h.failing, request{k.resource.GroupResource().String(), verb})
+		delete(h.failing, request{k.title(), verb})
 	}
 	h.announce()
 }

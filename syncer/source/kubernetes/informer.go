@@ -81,8 +81,9 @@ func (s *Source) observe(k kind) *cache.ListWatch {
 
 // enqueue is the handler that feeds the queue.
 type enqueue struct {
-	queue         *queue
-	kind, cluster string
+	queue   *queue
+	feed    feed
+	cluster string
 }
 
 func (e enqueue) OnAdd(object any, _ bool) { e.put(object) }
@@ -105,15 +106,36 @@ func (e enqueue) OnDelete(object any) {
 	if err != nil {
 		return // Likewise.
 	}
-	e.queue.put(e.object(namespace, name), nil)
+	e.queue.put(e.feed, e.object(namespace, name), nil)
 }
 
 func (e enqueue) put(object any) {
 	if state, ok := object.(metav1.Object); ok {
-		e.queue.put(e.object(state.GetNamespace(), state.GetName()), state)
+		e.queue.put(e.feed, e.object(state.GetNamespace(), state.GetName()), state)
 	}
 }
 
 func (e enqueue) object(namespace, name string) registry.Object {
-	return registry.Object{Kind: e.kind, Namespace: namespace, Name: name, Cluster: e.cluster}
+	return registry.Object{Kind: e.feed.kind, Namespace: namespace, Name: name, Cluster: e.cluster}
+}
+
+// handlers are given everything one after the other.
+type handlers []cache.ResourceEventHandler
+
+func (h handlers) OnAdd(object any, initial bool) {
+	for _, handler := range h {
+		handler.OnAdd(object, initial)
+	}
+}
+
+func (h handlers) OnUpdate(before, after any) {
+	for _, handler := range h {
+		handler.OnUpdate(before, after)
+	}
+}
+
+func (h handlers) OnDelete(object any) {
+	for _, handler := range h {
+		handler.OnDelete(object)
+	}
 }

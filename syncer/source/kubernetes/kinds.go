@@ -24,11 +24,22 @@ type kind struct {
 	// definition is the custom resource definition that must be there. Empty: built in.
 	definition string
 	selector   selector
+	// of tells it from the main kind of the same resource. Empty: it is that.
+	of string
 	// example is an object as the API server delivers it.
 	example   runtime.Object
 	listWatch func(*clients) *cache.ListWatch
 	// trim keeps of an object what names depend on. It may modify and return its argument.
 	trim func(runtime.Object) metav1.Object
+}
+
+// title names the kind for people.
+func (k kind) title() string {
+	title := k.resource.GroupResource().String()
+	if k.of != "" {
+		title += " " + k.of
+	}
+	return title
 }
 
 // selector limits what is listed and watched.
@@ -57,20 +68,23 @@ var kinds = []kind{{
 		return listWatch(client.List, client.Watch)
 	},
 	trim: trimService,
-}, {
+}, endpointSliceKind, customKind(source.KindServiceEntry,
+	schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "serviceentries"},
+	decodeServiceEntry),
+}
+
+// endpointSliceKind is the slices that Kubernetes makes for headless Services. Those of all other Services
+// would be most of what a cluster has, and yield nothing.
+var endpointSliceKind = kind{
 	name:     source.KindEndpointSlice,
 	resource: discoveryv1.SchemeGroupVersion.WithResource("endpointslices"),
 	example:  &discoveryv1.EndpointSlice{},
-	// Those of all other Services would be most of what a cluster has, and yield nothing.
 	selector: selector{label: corev1.IsHeadlessService},
 	listWatch: func(c *clients) *cache.ListWatch {
 		client := c.discovery.EndpointSlices(metav1.NamespaceAll)
 		return listWatch(client.List, client.Watch)
 	},
 	trim: trimEndpointSlice,
-}, customKind(source.KindServiceEntry,
-	schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "serviceentries"},
-	decodeServiceEntry),
 }
 
 // customKind is a kind backed by a custom resource definition. Its objects are read one by one:
@@ -152,6 +166,9 @@ func trimNamespace(object runtime.Object) metav1.Object {
 	return &corev1.Namespace{ObjectMeta: identity(namespace)}
 }
 
+// someSelector stands for any: that there is one is all that counts.
+var someSelector = map[string]string{"": ""}
+
 func trimService(object runtime.Object) metav1.Object {
 	service, ok := object.(*corev1.Service)
 	if !ok {
@@ -167,6 +184,9 @@ func trimService(object runtime.Object) metav1.Object {
 		},
 	}
 	trimmed.Annotations = keep(service.Annotations, source.ExportToAnnotation)
+	if len(service.Spec.Selector) > 0 {
+		trimmed.Spec.Selector = someSelector
+	}
 	for _, port := range service.Spec.Ports {
 		trimmed.Spec.Ports = append(trimmed.Spec.Ports, corev1.ServicePort{
 			Name: port.Name, Protocol: port.Protocol, Port: port.Port, TargetPort: port.TargetPort,

@@ -18,32 +18,40 @@ type queue struct {
 	pending map[registry.Object]metav1.Object // Nil: gone.
 	order   []registry.Object
 	since   time.Time // When the first pending change came.
-	known   map[string]map[registry.Object]bool
+	known   map[feed]map[registry.Object]metav1.Object
+}
+
+// feed is where objects of a kind come from. There may be several for a while: an object is gone when it
+// is gone from all of them.
+type feed struct {
+	kind   string
+	number int
 }
 
 func newQueue() *queue {
 	return &queue{
 		wake:    make(chan struct{}, 1),
 		pending: map[registry.Object]metav1.Object{},
-		known:   map[string]map[registry.Object]bool{},
+		known:   map[feed]map[registry.Object]metav1.Object{},
 	}
 }
 
-// put notes an object's present state. Nil: it is gone.
-func (q *queue) put(object registry.Object, state metav1.Object) {
+// put notes an object's present state in a feed. Nil: it is gone.
+func (q *queue) put(from feed, object registry.Object, state metav1.Object) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.add(object, state)
+	q.add(from, object, state)
 }
 
-func (q *queue) add(object registry.Object, state metav1.Object) {
-	if q.known[object.Kind] == nil {
-		q.known[object.Kind] = map[registry.Object]bool{}
+func (q *queue) add(from feed, object registry.Object, state metav1.Object) {
+	if q.known[from] == nil {
+		q.known[from] = map[registry.Object]metav1.Object{}
 	}
 	if state != nil {
-		q.known[object.Kind][object] = true
+		q.known[from][object] = state
 	} else {
-		delete(q.known[object.Kind], object)
+		delete(q.known[from], object)
+		state = q.held(object)
 	}
 	if _, queued := q.pending[object]; !queued {
 		q.order = append(q.order, object)
@@ -58,13 +66,26 @@ func (q *queue) add(object registry.Object, state metav1.Object) {
 	}
 }
 
-// removeKind notes that all objects of a kind are gone.
-func (q *queue) removeKind(kind string) {
+// held is an object's state in the latest feed that has it, nil where none has.
+func (q *queue) held(object registry.Object) metav1.Object {
+	var latest feed
+	var state metav1.Object
+	for from, objects := range q.known {
+		if found := objects[object]; found != nil && from.number >= latest.number {
+			latest, state = from, found
+		}
+	}
+	return state
+}
+
+// removeFeed notes that all objects of a feed are gone from it.
+func (q *queue) removeFeed(from feed) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for object := range q.known[kind] {
-		q.add(object, nil)
+	for object := range q.known[from] {
+		q.add(from, object, nil)
 	}
+	delete(q.known, from)
 }
 
 // change is one object's present state.
@@ -93,5 +114,11 @@ func (q *queue) take(limit int) (changes []change, since time.Time) {
 func (q *queue) count(kind string) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.known[kind])
+	count := 0
+	for from, objects := range q.known {
+		if from.kind == kind {
+			count += len(objects)
+		}
+	}
+	return count
 }

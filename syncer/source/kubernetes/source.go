@@ -55,6 +55,8 @@ type Source struct {
 	queue      *queue
 	translator *source.Translator
 	problems   source.Problems
+
+	selectorless *selectorless
 }
 
 // New prepares a source. It sends no request: an API server that cannot be reached is no error.
@@ -87,6 +89,8 @@ func New(config Config) (*Source, error) {
 		health:     newHealth(clients, config.Registry, log, metrics, cmp.Or(config.Probe, defaultProbe)),
 		queue:      newQueue(),
 		translator: translator,
+
+		selectorless: newSelectorless(),
 	}, nil
 }
 
@@ -106,8 +110,14 @@ func (s *Source) Run(ctx context.Context) error {
 	awaited := newAwaited()
 	settled := make([]func(), len(kinds))
 	for i, k := range kinds {
-		settled[i] = awaited.add(k.resource.GroupResource().String())
+		settled[i] = awaited.add(k.title())
 	}
+	settledSelectorless := awaited.add(services{}.unlabelled().title())
+	group.Go(func() {
+		if err := s.followSelectorless(ctx, settledSelectorless); err != nil {
+			fail(err)
+		}
+	})
 	for i, k := range kinds {
 		follow := s.followAlways
 		if k.definition != "" {
@@ -144,11 +154,24 @@ func (s *Source) applyUntil(ctx context.Context) {
 
 // followAlways follows a kind that every API server has.
 func (s *Source) followAlways(ctx context.Context, k kind, settled func()) error {
-	return s.inform(ctx, k, s.handler(k), settled)
+	return s.inform(ctx, k, s.handler(k), func() {
+		if k.name == source.KindService {
+			s.selectorless.listed()
+		}
+		settled()
+	})
 }
 
 func (s *Source) handler(k kind) cache.ResourceEventHandler {
-	return enqueue{s.queue, k.name, s.config.Translation.Cluster}
+	put := s.enqueue(feed{kind: k.name})
+	if k.name == source.KindService {
+		return handlers{put, s.selectorless}
+	}
+	return put
+}
+
+func (s *Source) enqueue(from feed) enqueue {
+	return enqueue{s.queue, from, s.config.Translation.Cluster}
 }
 
 // awaitAll waits until every kind is settled, and says at intervals for which it waits. It reports

@@ -447,14 +447,19 @@ func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 	return r.next.RoundTrip(request)
 }
 
-func TestRequestsAreThrifty(t *testing.T) {
-	f := newFixture(t)
-	config := f.shippedRole()
+// recorded is a configuration whose requests are noted.
+func (f *fixture) recorded(config *rest.Config) (*rest.Config, *recorder) {
 	recorder := &recorder{}
 	config.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
 		recorder.next = next
 		return recorder
 	}
+	return config, recorder
+}
+
+func TestRequestsAreThrifty(t *testing.T) {
+	f := newFixture(t)
+	config, recorder := f.recorded(f.shippedRole())
 	f.follow(config)
 	f.awaitReady()
 	f.stop()

@@ -23,6 +23,8 @@ func object(name string) registry.Object {
 	return registry.Object{Kind: source.KindService, Namespace: "prod", Name: name}
 }
 
+var servicesFeed = feed{kind: source.KindService}
+
 func namesOf(changes []change) []string {
 	var names []string
 	for _, c := range changes {
@@ -38,9 +40,9 @@ func namesOf(changes []change) []string {
 func TestQueue(t *testing.T) {
 	q := newQueue()
 	for i, name := range []string{"a", "b", "a", "c"} {
-		q.put(object(name), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, ResourceVersion: fmt.Sprint(i)}})
+		q.put(servicesFeed, object(name), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, ResourceVersion: fmt.Sprint(i)}})
 	}
-	q.put(object("b"), nil)
+	q.put(servicesFeed, object("b"), nil)
 	before := time.Now()
 
 	changes, since := q.take(2)
@@ -61,11 +63,11 @@ func TestQueue(t *testing.T) {
 		t.Errorf("empty queue: got %v since %v, want nothing", changes, since)
 	}
 
-	q.put(registry.Object{Kind: source.KindNamespace, Name: "prod"}, &corev1.Namespace{})
+	q.put(feed{kind: source.KindNamespace}, registry.Object{Kind: source.KindNamespace, Name: "prod"}, &corev1.Namespace{})
 	if got := q.count(source.KindService); got != 2 {
 		t.Errorf("Services: got %d, want 2", got)
 	}
-	q.removeKind(source.KindService)
+	q.removeFeed(servicesFeed)
 	changes, _ = q.take(10)
 	names := namesOf(changes)
 	slices.Sort(names)
@@ -94,7 +96,7 @@ func TestHandlerQueuesWhatHappened(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			q := newQueue()
-			test.do(enqueue{q, source.KindService, ""})
+			test.do(enqueue{q, servicesFeed, ""})
 			changes, _ := q.take(10)
 			if got := namesOf(changes); !slices.Equal(got, test.want) {
 				t.Errorf("queue: got %q, want %q", got, test.want)
