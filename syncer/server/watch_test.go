@@ -302,7 +302,7 @@ func TestDeltaIsEncodedOnceForAView(t *testing.T) {
 }
 
 func TestSlowReaderIsCutAndDelaysNobody(t *testing.T) {
-	s := start(t, func(o *Options) { o.SendTimeout = 300 * time.Millisecond; o.FrameBytes = 64 << 10 })
+	s := start(t, func(o *Options) { o.SendTimeout = 2 * time.Second; o.FrameBytes = 64 << 10 })
 	var updates []registry.Update
 	for i := range 3000 {
 		updates = append(updates, service("prod", fmt.Sprintf("service-%05d-%s", i, strings.Repeat("x", 40)), "10.0.0.1", registry.Public()))
