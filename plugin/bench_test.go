@@ -29,7 +29,7 @@ var queries = []struct {
 	{"miss", "nope.prod.svc.cluster.local.", dns.TypeA, 3},
 	{"SRV", "_http._tcp.ported.prod.svc.cluster.local.", dns.TypeSRV, 3},
 	{"SRV, spelling", "_http._tcp.Ported.prod.svc.cluster.local.", dns.TypeSRV, 4},
-	{"SRV, headless of 100", "_sql._tcp.shards.prod.svc.cluster.local.", dns.TypeSRV, 6},
+	{"SRV, headless of 100", "_sql._tcp.shards.prod.svc.cluster.local.", dns.TypeSRV, 8},
 	{"SRV, overlaid", "_https._tcp.api.example.com.", dns.TypeSRV, 3},
 	{"SRV, wildcard", "_tls._tcp.a.wild.example.com.", dns.TypeSRV, 6},
 	{"port unknown", "_nope._tcp.ported.prod.svc.cluster.local.", dns.TypeSRV, 3},

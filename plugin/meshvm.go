@@ -71,6 +71,9 @@ func (m *Meshvm) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 	if outcome == passed {
 		return plugin.NextOrFailure(m.Name(), m.Next, ctx, w, r)
 	}
+	if q.qtype == dns.TypeSRV {
+		fitAdditional(&q, reply)
+	}
 	return dns.RcodeSuccess, w.WriteMsg(reply)
 }
 

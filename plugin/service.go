@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 
 	"github.com/meshvm/meshvm/plugin/mirror"
@@ -114,6 +115,30 @@ func (m *Meshvm) resolveService(q *query, port portName, zone *zone) (*dns.Msg, 
 		return m.replyNoData(q, zone)
 	}
 	return m.finish(q, reply), hit
+}
+
+// leastService is the least that an SRV record takes of a message: a pointer to its owner's name, ten bytes
+// of header, six of data and the shortest name (RFC 1035, section 4.1; RFC 2782).
+const leastService = 2 + 10 + 6 + 2
+
+// fitAdditional leaves out addresses of targets that the client's buffer has no room for. They are a help,
+// and for their sake alone a reply must not be called truncated (RFC 2181, section 9), as the server would.
+func fitAdditional(q *query, reply *dns.Msg) {
+	length := reply.Len()
+	if length <= dns.MinMsgSize {
+		return
+	}
+	state := request.Request{W: q.w, Req: q.r}
+	size := state.Size()
+	if opt := q.r.IsEdns0(); opt != nil && reply.IsEdns0() == nil {
+		size -= dns.Len(opt) // The server adds it.
+	}
+	if length <= size || len(reply.Answer)*leastService > size {
+		return
+	}
+	fitting := *reply
+	fitting.Truncate(size)
+	reply.Extra = fitting.Extra
 }
 
 // services is the SRV records of a service at an owner name, and the addresses of their targets, whose
