@@ -19,12 +19,11 @@ const (
 	reported = 25
 )
 
-// TestSameAsCoreDNS makes up clusters and asks stock CoreDNS and the plugin every name and type that their
+// testSameAsCoreDNS makes up clusters and asks stock CoreDNS and the plugin every name and type that their
 // objects imply, and near misses: once after the objects were created, and again after many of them have
 // changed. The replies must be equal, or differ just as a rule says.
-func TestSameAsCoreDNS(t *testing.T) {
-	c := newCluster(t)
-	p := newPair(t, c)
+func testSameAsCoreDNS(t *testing.T, p *pair) {
+	c := p.cluster
 	var lasting []change
 	for _, name := range lastingNamespaces {
 		lasting = append(lasting, create(namespaceNamed(name)))

@@ -5,6 +5,7 @@
 // that both follow that cluster: theirs is stock CoreDNS, ours the plugin behind the real syncer. The pair
 // says when both are in step with what was written. differential_test.go makes the objects up and compares
 // every answer; every difference that is meant has a rule with a reason in rules_test.go.
+// specification_test.go holds both against the Kubernetes DNS-Based Service Discovery specification.
 package conformance
 
 import (
@@ -30,6 +31,14 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	os.Exit(plane.Main(programsMain{m}))
+}
+
+// TestConformance is one test, because CoreDNS's kubernetes plugin can be set up only once in a process: it
+// sets a logger for all of it.
+func TestConformance(t *testing.T) {
+	p := newPair(t, newCluster(t))
+	t.Run("specification", func(t *testing.T) { testSpecification(t, p.in(t)) })
+	t.Run("same as CoreDNS", func(t *testing.T) { testSameAsCoreDNS(t, p.in(t)) })
 }
 
 // programsMain runs the tests with the syncer built.

@@ -34,7 +34,16 @@ type pair struct {
 	cluster *cluster
 	// theirs is stock CoreDNS with its kubernetes plugin, ours the plugin meshvm.
 	theirs, ours *resolver
-	markers      int
+	// markers counts the objects that tell whether both are in step. No two have one name.
+	markers *int
+}
+
+// in is the pair as a subtest uses it.
+func (p *pair) in(t *testing.T) *pair {
+	again, cluster := *p, *p.cluster
+	again.t, cluster.t = t, t
+	again.cluster = &cluster
+	return &again
 }
 
 // newPair starts both servers, and the syncer that ours follows. They run until the test ends.
@@ -84,7 +93,7 @@ func newPair(t *testing.T, c *cluster) *pair {
 			t.Errorf("stop both servers: %v", err)
 		}
 	})
-	return &pair{t: t, cluster: c, theirs: newResolver(t, "CoreDNS", theirs), ours: newResolver(t, "meshvm", ours)}
+	return &pair{t: t, cluster: c, theirs: newResolver(t, "CoreDNS", theirs), ours: newResolver(t, "meshvm", ours), markers: new(int)}
 }
 
 func port(t *testing.T, address string) string {
@@ -100,8 +109,8 @@ func port(t *testing.T, address string) string {
 // order for its kind, so one last object of each kind tells.
 func (p *pair) inStep() {
 	p.t.Helper()
-	p.markers++
-	names := p.cluster.mark(p.markers)
+	*p.markers++
+	names := p.cluster.mark(*p.markers)
 	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
 	defer cancel()
 	ticker := time.NewTicker(2 * time.Millisecond)
