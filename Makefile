@@ -28,6 +28,13 @@ test: test-servers ## Run every test, with the race detector
 test-servers: ## Build the real kube-apiserver and etcd for tests into bin/test/
 	sh test/servers/build.sh bin/test
 
+# How long each fuzz target runs.
+FUZZTIME ?= 10s
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (10s), and stop at the first finding
+	GO="$(GO)" FUZZTIME="$(FUZZTIME)" sh build/fuzz.sh
+
 .PHONY: lint
 lint: ## Lint, and fail when generated code is stale
 	$(TOOL) golangci-lint run

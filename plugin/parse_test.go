@@ -1,16 +1,22 @@
 package meshvm
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin/pkg/dnsutil"
 	"github.com/coredns/coredns/plugin/pkg/fall"
+	"github.com/miekg/dns"
 
 	"github.com/meshvm/meshvm/plugin/watch"
 	"github.com/meshvm/meshvm/test/programs"
@@ -300,40 +306,109 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
-// FuzzParse feeds any text to the parser. What it accepts must be usable as it is.
+// FuzzParse feeds any text to the parser. It refuses with file and line, or yields what Config promises.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"meshvm {\n syncer 127.0.0.1:15054\n insecure\n}",
-		"meshvm cluster.local 10.96.0.0/12 {\n syncer a:1 b:2\n ttl 30 5\n max_stale 1h fail\n short_names\n search corp example.org\n pods insecure\n fallthrough\n snapshot off\n namespace a\n node b\n}",
+		"meshvm cluster.local 10.96.0.0/12 {\n syncer a:1 b:2\n ttl 30 5\n max_stale 1h fail\n short_names\n fallthrough\n snapshot off\n namespace a\n node b\n}",
 		"meshvm {\n tls {\n }\n}",
 		"meshvm {\n syncer {$A}\n",
 		"meshvm \"a\nb\" {",
 		"meshvm ::/0 {\n syncer [::1]:1\n}",
+		"meshvm a.B A.b {\n syncer a:1\n}",
+		"meshvm fd00::/8 10.0.0.0/9 {\n syncer a:1\n}",
+		"meshvm {\n syncer a:1 a:1\n}",
+		"meshvm {\n syncer a:1\n search Corp.example.org. b\n pods insecure\n fallthrough X.y 10.0.0.0/8\n}",
+		"meshvm {\n syncer a:1\n pods verified\n}",
+		"meshvm {\n syncer a:1\n tls_servername A.b.\n snapshot ../x\n ttl 0\n}",
+		"meshvm {\n syncer a:1\n max_stale 9999999h\n}\nmeshvm",
+		"meshvm {\n syncer [fe80::1%lo]:1\n insecure\n}",
 	} {
 		f.Add(seed)
 	}
 	root := f.TempDir()
-	f.Fuzz(func(t *testing.T, corefile string) {
+	parseText := func(corefile string) (*Config, error) {
 		c := caddy.NewTestController("dns", corefile)
 		dnsserver.GetConfig(c).Root = root
-		config, err := parse(c)
-		if err != nil || config == nil {
+		return parse(c)
+	}
+	where := regexp.MustCompile(`^Testfile:([0-9]+) - Error during parsing: .`)
+	f.Fuzz(func(t *testing.T, corefile string) {
+		config, err := parseText(corefile)
+		if err != nil {
+			at := where.FindStringSubmatch(err.Error())
+			if at == nil {
+				t.Fatalf("Got error %q from %q, want file and line", err, corefile)
+			}
+			if line, err := strconv.Atoi(at[1]); err != nil || line > 1+strings.Count(corefile, "\n") {
+				t.Errorf("Got an error in line %s of %q", at[1], corefile)
+			}
+			if config != nil {
+				t.Errorf("Got %+v with error %v", config, err)
+			}
 			return
 		}
-		if len(config.Zones) == 0 || len(config.Syncers) == 0 || config.Node == "" || config.MaxStale <= 0 || config.TTL > MaxTTL || config.EndpointTTL > MaxTTL {
-			t.Errorf("Got %+v from %q, want zones, syncers, node, max_stale and ttl set", config, corefile)
+		if config == nil {
+			return // a text without any block
 		}
-		for _, domain := range config.Search {
-			if !strings.HasSuffix(domain, ".") || strings.ToLower(domain) != domain || !isDomain(domain) {
-				t.Errorf("Got search domain %q from %q, want one in lower case and with the final dot", domain, corefile)
-			}
+		checkPromises(t, config)
+		if again, err := parseText(corefile); err != nil || !reflect.DeepEqual(again, config) {
+			t.Errorf("Parsed again: got %+v, error %v, want %+v", again, err, config)
 		}
-		for _, address := range config.Syncers {
-			if config.Insecure && !watch.OnLoopback(address) {
-				t.Errorf("Got insecure with %s from %q, want loopback only", address, corefile)
-			}
+		if t.Failed() {
+			t.Logf("The Corefile is %q", corefile)
 		}
 	})
+}
+
+// checkPromises holds a configuration against what the comments of Config say.
+func checkPromises(t *testing.T, config *Config) {
+	t.Helper()
+	forward := false
+	for i, zone := range config.Zones {
+		forward = forward || dnsutil.IsReverse(zone) == 0
+		if !isCanonicalZone(zone) || slices.Index(config.Zones, zone) != i {
+			t.Errorf("Zones: got %q, want each once, lower case, with the final dot", config.Zones)
+		}
+	}
+	if !forward {
+		t.Errorf("Zones: got %q, want one that is not reverse", config.Zones)
+	}
+	for i, domain := range config.Search {
+		if !isCanonicalZone(domain) || slices.Index(config.Search, domain) != i {
+			t.Errorf("Search: got %q, want each once, lower case, with the final dot", config.Search)
+		}
+	}
+	for i, address := range config.Syncers {
+		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" || slices.Index(config.Syncers, address) != i {
+			t.Errorf("Syncers: got %q, want each once, host:port", config.Syncers)
+		}
+		if config.Insecure && !watch.OnLoopback(address) {
+			t.Errorf("Syncers: got insecure with %s, want loopback only", address)
+		}
+	}
+	if config.Insecure && (config.TLS != TLSFiles{} || config.TLSServerName != "") {
+		t.Errorf("TLS: got %+v and name %q with insecure, want none", config.TLS, config.TLSServerName)
+	}
+	if (config.TLS.Cert == "") != (config.TLS.Key == "") || strings.HasSuffix(config.TLSServerName, ".") {
+		t.Errorf("TLS: got %+v and name %q, want certificate and key or none, and a name without the final dot", config.TLS, config.TLSServerName)
+	}
+	for _, file := range []string{config.SnapshotFile, config.TokenFile, config.TLS.Cert, config.TLS.Key, config.TLS.CA} {
+		if file != "" && !filepath.IsAbs(file) {
+			t.Errorf("File: got %q, want an absolute path where there is a root", file)
+		}
+	}
+	if len(config.Syncers) == 0 || config.Node == "" || config.MaxStale <= 0 || config.TTL > MaxTTL || config.EndpointTTL > MaxTTL {
+		t.Errorf("Got %+v, want syncers, node, max_stale and ttl set", config)
+	}
+	if config.StaleAction > StaleFail || config.Pods > PodsInsecure {
+		t.Errorf("Got max_stale %d and pods %d, want what the Corefile has words for", config.StaleAction, config.Pods)
+	}
+}
+
+func isCanonicalZone(zone string) bool {
+	_, valid := dns.IsDomainName(zone)
+	return valid && zone != "." && zone == strings.ToLower(dns.Fqdn(zone))
 }
 
 func write(t *testing.T, dir, name, text string) {
