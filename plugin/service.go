@@ -2,6 +2,7 @@ package meshvm
 
 import (
 	"bytes"
+	"net"
 	"slices"
 	"strings"
 
@@ -52,9 +53,11 @@ func findPort(state *mirror.State, name, inCluster string) (portName, bool) {
 	if !found {
 		return portName{}, false
 	}
-	_, serviceInCluster, found := cutPort(inCluster)
-	if !found {
-		return portName{}, false
+	serviceInCluster := service
+	if inCluster != name {
+		if _, serviceInCluster, found = cutPort(inCluster); !found {
+			return portName{}, false
+		}
 	}
 	port.host, port.service = exactHost(state, service, serviceInCluster), service
 	if port.host == nil || len(port.host.Claims) == 0 {
@@ -124,10 +127,10 @@ const leastService = 2 + 10 + 6 + 2
 // fitAdditional leaves out addresses of targets that the client's buffer has no room for. They are a help,
 // and for their sake alone a reply must not be called truncated (RFC 2181, section 9), as the server would.
 func fitAdditional(q *query, reply *dns.Msg) {
-	length := reply.Len()
-	if length <= dns.MinMsgSize {
+	if len(reply.Extra) == 0 || greatestLength(reply) <= dns.MinMsgSize {
 		return
 	}
+	length := reply.Len()
 	state := request.Request{W: q.w, Req: q.r}
 	size := state.Size()
 	if opt := q.r.IsEdns0(); opt != nil && reply.IsEdns0() == nil {
@@ -139,6 +142,31 @@ func fitAdditional(q *query, reply *dns.Msg) {
 	fitting := *reply
 	fitting.Truncate(size)
 	reply.Extra = fitting.Extra
+}
+
+// greatestLength is what a reply of SRV and address records is at most as long as, at little cost: names in
+// text are never shorter than on the wire. A reply with other records is as long as can be.
+func greatestLength(reply *dns.Msg) int {
+	const header, question, fixed, terminator = 12, 4, 10, 1
+	length := header
+	for i := range reply.Question {
+		length += len(reply.Question[i].Name) + terminator + question
+	}
+	for _, section := range [][]dns.RR{reply.Answer, reply.Ns, reply.Extra} {
+		for _, rr := range section {
+			switch rr := rr.(type) {
+			case *dns.SRV:
+				length += len(rr.Hdr.Name) + terminator + fixed + 3*2 + len(rr.Target) + terminator
+			case *dns.A:
+				length += len(rr.Hdr.Name) + terminator + fixed + net.IPv4len
+			case *dns.AAAA:
+				length += len(rr.Hdr.Name) + terminator + fixed + net.IPv6len
+			default:
+				return dns.MaxMsgSize
+			}
+		}
+	}
+	return length
 }
 
 // services is the SRV records of a service at an owner name, and the addresses of their targets, whose
