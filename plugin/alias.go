@@ -25,7 +25,7 @@ func (m *Meshvm) resolveAlias(q *query, host *mirror.Host) (*dns.Msg, outcome) {
 		alias  dns.CNAME
 		answer [4]dns.RR // Room for what most targets have.
 	})
-	piece.alias = dns.CNAME{Hdr: m.header(q.spelling(), dns.TypeCNAME), Target: target}
+	piece.alias = dns.CNAME{Hdr: m.header(q.asked, dns.TypeCNAME), Target: target}
 	reply.Answer = append(piece.answer[:0], &piece.alias)
 	if q.qtype == dns.TypeCNAME {
 		return m.finish(q, reply), hit
@@ -59,16 +59,9 @@ func (m *Meshvm) resolveTarget(q *query, target string) (*dns.Msg, outcome) {
 	if zone == nil {
 		return nil, passed
 	}
-	piece := new(struct {
-		query
-		r        dns.Msg
-		question [1]dns.Question
-	})
-	piece.question[0] = dns.Question{Name: target, Qtype: q.qtype, Qclass: q.r.Question[0].Qclass}
-	piece.r.MsgHdr, piece.r.Question = q.r.MsgHdr, piece.question[:]
-	piece.query = *q
-	piece.query.r, piece.name, piece.aliases = &piece.r, name, q.aliases+1
-	return m.resolveZone(&piece.query, zone)
+	next := *q
+	next.asked, next.name, next.aliases = target, name, q.aliases+1
+	return m.resolveZone(&next, zone)
 }
 
 // lookUp resolves an alias's target through the server itself: other plugins, upstream, or this one again.

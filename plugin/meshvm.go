@@ -60,6 +60,7 @@ func (m *Meshvm) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 		ctx:   ctx,
 		w:     w,
 		r:     r,
+		asked: r.Question[0].Name,
 		name:  canonical(r.Question[0].Name),
 		qtype: r.Question[0].Qtype,
 		state: m.follower.mirror.State(),
@@ -93,17 +94,16 @@ type query struct {
 	ctx context.Context
 	w   dns.ResponseWriter
 	r   *dns.Msg
-	// name is the query's name, lower case and without the trailing dot; empty for the root.
+	// asked is the name as the client wrote it, or an alias's target on the way. Answers echo it, because
+	// some clients check that (draft-vixie-dnsext-dns0x20).
+	asked string
+	// name is asked in lower case and without the trailing dot; empty for the root.
 	name  string
 	qtype uint16
 	state *mirror.State
 	// aliases is how many led here from the name that the client asked for.
 	aliases int
 }
-
-// spelling is the query's name as the client wrote it. Answers echo it, because some clients check
-// that (draft-vixie-dnsext-dns0x20).
-func (q *query) spelling() string { return q.r.Question[0].Name }
 
 // resolveHost replies to a query for a known name by the host that answers it. authority is the zone that
 // a negative answer is given for.
@@ -124,7 +124,7 @@ func (m *Meshvm) resolveHost(q *query, host *mirror.Host, authority *zone) (*dns
 	if set == nil {
 		return m.replyNoData(q, authority)
 	}
-	return m.replyWith(q, m.recordsAt(q.spelling(), host, set))
+	return m.replyWith(q, m.recordsAt(q.asked, host, set))
 }
 
 // addressSet is a host's addresses of a type, nil where it has none or the type is another.

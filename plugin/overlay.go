@@ -36,7 +36,7 @@ func (m *Meshvm) resolveOverlay(q *query) (*dns.Msg, outcome) {
 // speak for its neighbours.
 func (m *Meshvm) zoneOfOne(q *query) *zone {
 	authority := *m.primary
-	authority.fqdn = q.spelling()
+	authority.fqdn = q.asked
 	return &authority
 }
 

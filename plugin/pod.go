@@ -56,7 +56,7 @@ func (m *Meshvm) resolvePod(q *query, pod podName, zone *zone) (*dns.Msg, outcom
 	if !valid {
 		return m.replyUnknown(q, zone)
 	}
-	record := m.addressRecord(q.spelling(), address)
+	record := m.addressRecord(q.asked, address)
 	if record.Header().Rrtype != q.qtype {
 		return m.replyNoData(q, zone)
 	}

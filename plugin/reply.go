@@ -62,7 +62,7 @@ func (m *Meshvm) replyNameError(q *query, authority *zone) (*dns.Msg, outcome) {
 
 // replyUnknown replies that a name is not known here, unless the Corefile says that it may be further on.
 func (m *Meshvm) replyUnknown(q *query, authority *zone) (*dns.Msg, outcome) {
-	if m.config.Fall.Through(q.spelling()) {
+	if m.config.Fall.Through(q.asked) {
 		return nil, passed
 	}
 	return m.replyNameError(q, authority)

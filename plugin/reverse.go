@@ -24,7 +24,7 @@ func (m *Meshvm) resolvePointer(q *query) (*dns.Msg, outcome) {
 	case m.tooStale():
 		return m.replyStale(q)
 	}
-	return m.replyWith(q, m.pointers(q.state, q.spelling(), targets))
+	return m.replyWith(q, m.pointers(q.state, q.asked, targets))
 }
 
 // resolveReverse replies to a query in a reverse zone of the plugin's own.
@@ -46,7 +46,7 @@ func (m *Meshvm) resolveReverse(q *query, zone *zone) (*dns.Msg, outcome) {
 	case q.qtype != dns.TypePTR:
 		return m.replyNoData(q, zone)
 	default:
-		return m.replyWith(q, m.pointers(q.state, q.spelling(), targets))
+		return m.replyWith(q, m.pointers(q.state, q.asked, targets))
 	}
 }
 

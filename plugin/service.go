@@ -96,7 +96,7 @@ func (m *Meshvm) resolvePort(q *query, port portName, zone *zone) (*dns.Msg, out
 	}
 	slices.SortStableFunc(addresses, compareAddresses)
 	addresses = slices.CompactFunc(addresses, func(a, b dns.RR) bool { return compareAddresses(a, b) == 0 })
-	return m.replyWith(q, movedTo(q.spelling(), m.ttlOf(port.targets[0].Host), addresses))
+	return m.replyWith(q, movedTo(q.asked, m.ttlOf(port.targets[0].Host), addresses))
 }
 
 // compareAddresses orders address records of one type by their addresses.
@@ -113,7 +113,7 @@ func compareAddresses(a, b dns.RR) int {
 // resolveService replies with the SRV records of a service, and the addresses of their targets.
 func (m *Meshvm) resolveService(q *query, port portName, zone *zone) (*dns.Msg, outcome) {
 	reply := m.newReply(q)
-	reply.Answer, reply.Extra = m.services(q.state, q.spelling(), port, zone)
+	reply.Answer, reply.Extra = m.services(q.state, q.asked, port, zone)
 	if len(reply.Answer) == 0 {
 		return m.replyNoData(q, zone)
 	}

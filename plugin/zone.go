@@ -187,7 +187,7 @@ func (m *Meshvm) hostOf(state *mirror.State, name string) *mirror.Host {
 // resolveZoneHost replies by a host in one of the plugin's zones. One without any address, such as a
 // ServiceEntry that is resolved by DNS and has no virtual IP, may be known further on.
 func (m *Meshvm) resolveZoneHost(q *query, host *mirror.Host, zone *zone) (*dns.Msg, outcome) {
-	if host.Origin == registryv1.Origin_ORIGIN_SERVICE_ENTRY && !addressed(host) && m.config.Fall.Through(q.spelling()) {
+	if host.Origin == registryv1.Origin_ORIGIN_SERVICE_ENTRY && !addressed(host) && m.config.Fall.Through(q.asked) {
 		return nil, passed
 	}
 	return m.resolveHost(q, host, zone)
@@ -197,10 +197,10 @@ func (m *Meshvm) resolveZoneHost(q *query, host *mirror.Host, zone *zone) (*dns.
 func (m *Meshvm) resolveApex(q *query, zone *zone) (*dns.Msg, outcome) {
 	switch q.qtype {
 	case dns.TypeSOA:
-		return m.replyWith(q, []dns.RR{m.soa(q.state, zone, q.spelling())})
+		return m.replyWith(q, []dns.RR{m.soa(q.state, zone, q.asked)})
 	case dns.TypeNS:
 		reply := m.newReply(q)
-		reply.Answer = []dns.RR{&dns.NS{Hdr: m.header(q.spelling(), dns.TypeNS), Ns: zone.nameServer}}
+		reply.Answer = []dns.RR{&dns.NS{Hdr: m.header(q.asked, dns.TypeNS), Ns: zone.nameServer}}
 		reply.Extra = m.ownAddress(q, zone.nameServer)
 		return m.finish(q, reply), hit
 	}
@@ -210,7 +210,7 @@ func (m *Meshvm) resolveApex(q *query, zone *zone) (*dns.Msg, outcome) {
 // resolveNameServer replies for the name that NS records of the zone point to: this very server, at the
 // address where the query reached it.
 func (m *Meshvm) resolveNameServer(q *query, zone *zone) (*dns.Msg, outcome) {
-	for _, rr := range m.ownAddress(q, q.spelling()) {
+	for _, rr := range m.ownAddress(q, q.asked) {
 		if rr.Header().Rrtype == q.qtype {
 			return m.replyWith(q, []dns.RR{rr})
 		}
@@ -224,7 +224,7 @@ func (m *Meshvm) resolveVersion(q *query, zone *zone) (*dns.Msg, outcome) {
 	if q.qtype != dns.TypeTXT {
 		return m.replyNoData(q, zone)
 	}
-	return m.replyWith(q, []dns.RR{m.version(q.spelling())})
+	return m.replyWith(q, []dns.RR{m.version(q.asked)})
 }
 
 func (m *Meshvm) version(owner string) dns.RR {
