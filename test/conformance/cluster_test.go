@@ -4,16 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/meshvm/meshvm/test/controlplane"
@@ -34,37 +30,6 @@ func newCluster(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	return c
-}
-
-// grantRole gives the syncer's user the ClusterRole of deploy/kubernetes and nothing else.
-func (c *cluster) grantRole() {
-	c.t.Helper()
-	file, err := os.Open("../../deploy/kubernetes/rbac.yaml")
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer file.Close()
-	decoder := yaml.NewYAMLOrJSONDecoder(file, 4096)
-	role := &rbacv1.ClusterRole{}
-	for role.Kind != "ClusterRole" {
-		*role = rbacv1.ClusterRole{}
-		if err := decoder.Decode(role); err != nil {
-			c.t.Fatalf("find the ClusterRole in rbac.yaml: %v", err)
-		}
-	}
-	_, err = c.clients.RbacV1().ClusterRoles().Create(c.t.Context(), role, metav1.CreateOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		c.t.Fatal(err)
-	}
-	binding := &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: role.Name},
-		Subjects:   []rbacv1.Subject{{Kind: "User", Name: controlplane.SyncerUser, APIGroup: rbacv1.GroupName}},
-		RoleRef:    rbacv1.RoleRef{Kind: "ClusterRole", Name: role.Name, APIGroup: rbacv1.GroupName},
-	}
-	_, err = c.clients.RbacV1().ClusterRoleBindings().Create(c.t.Context(), binding, metav1.CreateOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		c.t.Fatal(err)
-	}
 }
 
 // change is one or more writes to the cluster that must be made in order.

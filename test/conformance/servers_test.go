@@ -49,7 +49,9 @@ func (p *pair) in(t *testing.T) *pair {
 // newPair starts both servers, and the syncer that ours follows. They run until the test ends.
 func newPair(t *testing.T, c *cluster) *pair {
 	t.Helper()
-	c.grantRole()
+	if err := c.plane.GrantSyncerRole(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	kubeconfig, err := c.plane.KubeconfigFor(controlplane.SyncerUser)
 	if err != nil {
 		t.Fatal(err)

@@ -14,10 +14,8 @@ import (
 	istio "istio.io/client-go/pkg/clientset/versioned"
 	corev1 "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
-	rbac "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/meshvm/meshvm/test/controlplane"
@@ -53,42 +51,15 @@ func newCluster(t *testing.T, options ...controlplane.Option) *cluster {
 
 func (c *cluster) startSyncer() {
 	c.t.Helper()
-	c.grantRole()
+	if err := c.plane.GrantSyncerRole(c.t.Context()); err != nil {
+		c.t.Fatal(err)
+	}
 	kubeconfig, err := c.plane.KubeconfigFor(controlplane.SyncerUser)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	c.address, c.http = programs.FreeAddress(c.t), programs.FreeAddress(c.t)
 	c.syncer = programs.Start(c.t, programs.Syncer, "--kubeconfig", kubeconfig, "--insecure", "--listen", c.address, "--http-listen", c.http)
-}
-
-// grantRole gives the syncer's user the ClusterRole of deploy/kubernetes and nothing else.
-func (c *cluster) grantRole() {
-	c.t.Helper()
-	file, err := os.Open("../../deploy/kubernetes/rbac.yaml")
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer file.Close()
-	decoder := yaml.NewYAMLOrJSONDecoder(file, 4096)
-	role := &rbac.ClusterRole{}
-	for role.Kind != "ClusterRole" {
-		*role = rbac.ClusterRole{}
-		if err := decoder.Decode(role); err != nil {
-			c.t.Fatalf("find the ClusterRole in rbac.yaml: %v", err)
-		}
-	}
-	if _, err := c.clients.RbacV1().ClusterRoles().Create(c.t.Context(), role, metav1.CreateOptions{}); err != nil {
-		c.t.Fatal(err)
-	}
-	binding := &rbac.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: role.Name},
-		Subjects:   []rbac.Subject{{Kind: "User", Name: controlplane.SyncerUser, APIGroup: rbac.GroupName}},
-		RoleRef:    rbac.RoleRef{Kind: "ClusterRole", Name: role.Name, APIGroup: rbac.GroupName},
-	}
-	if _, err := c.clients.RbacV1().ClusterRoleBindings().Create(c.t.Context(), binding, metav1.CreateOptions{}); err != nil {
-		c.t.Fatal(err)
-	}
 }
 
 // host is the name of a Service in the cluster's test namespace.
