@@ -22,6 +22,15 @@ type fact struct {
 	additional []string
 }
 
+// authority is what must be in the authority section: where there is no answer the SOA record of the zone
+// (RFC 2308, section 3), otherwise nothing.
+func (f fact) authority(name string) []string {
+	if len(f.answer) > 0 {
+		return nil
+	}
+	return []string{soaOf(zoneNames[slices.IndexFunc(zoneNames, func(zone string) bool { return dns.IsSubDomain(zone, name) })])}
+}
+
 // sections are those of the specification that demand something.
 var sections = []string{"2.1", "2.2", "2.3.1", "2.3.2", "2.3.3", "2.4.1", "2.4.2", "2.4.3", "2.5", "2.6", "3"}
 
@@ -29,7 +38,7 @@ var sections = []string{"2.1", "2.2", "2.3.1", "2.3.2", "2.3.3", "2.4.1", "2.4.2
 func testSpecification(t *testing.T, p *pair) {
 	c := p.cluster
 	before := c.world()
-	c.make(create(namespaceNamed(specified)))
+	c.make(create(namespaceNamed(specified)), create(namespaceNamed(specifiedLong)))
 	c.make(specifiedObjects()...)
 	p.inStep()
 	w := c.world()
@@ -44,6 +53,9 @@ func testSpecification(t *testing.T, p *pair) {
 			}
 		})
 	}
+	for _, resolver := range []*resolver{p.ours, p.theirs} {
+		t.Run("2.1 an endpoint's identifier leads to it, "+resolver.name, func(t *testing.T) { testIdentifiers(t, resolver) })
+	}
 	if got := slices.Sorted(maps.Keys(covered)); !slices.Equal(got, sections) {
 		t.Errorf("Sections: got facts of %q, want of %q", got, sections)
 	}
@@ -53,12 +65,16 @@ func (f fact) check(t *testing.T, resolver *resolver) {
 	t.Helper()
 	name, qtype, _ := strings.Cut(f.question, " ")
 	reply := resolver.ask(name, dns.StringToType[qtype])
+	if reply == nil {
+		t.Fatalf("%s, %s: got no reply", resolver.name, f.question)
+	}
 	if reply.Rcode != f.rcode || !reply.Authoritative {
 		t.Errorf("%s, %s: got %s, authoritative %t, want %s and authoritative", resolver.name, f.question,
 			dns.RcodeToString[reply.Rcode], reply.Authoritative, dns.RcodeToString[f.rcode])
 	}
 	for section, both := range map[string][2][]string{
 		"Answer":     {specifiedTexts(reply.Answer), f.answer},
+		"Authority":  {specifiedTexts(reply.Ns), f.authority(name)},
 		"Additional": {specifiedTexts(reply.Extra), f.additional},
 	} {
 		want := slices.Sorted(slices.Values(both[1]))
@@ -66,7 +82,7 @@ func (f fact) check(t *testing.T, resolver *resolver) {
 			t.Errorf("%s, %s: %s: got %q, want %q", resolver.name, f.question, section, got, want)
 		}
 	}
-	for _, rr := range slices.Concat(reply.Answer, reply.Extra) {
+	for _, rr := range slices.Concat(reply.Answer, reply.Ns, reply.Extra) {
 		if rr.Header().Class != dns.ClassINET {
 			t.Errorf("%s, %s: got %v, want class IN", resolver.name, f.question, rr)
 		}
