@@ -100,6 +100,11 @@ func (v view) isNameError(zone string) bool {
 	return v.rcode == dns.RcodeNameError && v.isNegative(zone)
 }
 
+// isServerFailure reports whether the server could not tell.
+func (v view) isServerFailure() bool {
+	return v.rcode == dns.RcodeServerFailure && len(v.answer)+len(v.authority)+len(v.additionalRecords()) == 0
+}
+
 func (v view) isNegative(zone string) bool {
 	return v.authoritative && len(v.answer) == 0 && len(v.additionalRecords()) == 0 &&
 		len(v.authority) == 1 && v.authority[0] == soaOf(zone)

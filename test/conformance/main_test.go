@@ -5,6 +5,7 @@
 // that both follow that cluster: theirs is stock CoreDNS, ours the plugin behind the real syncer. The pair
 // says when both are in step with what was written. differential_test.go makes the objects up and compares
 // every answer; every difference that is meant has a rule with a reason in rules_test.go.
+// loop_test.go asks what CoreDNS cannot be asked.
 // specification_test.go holds both against the Kubernetes DNS-Based Service Discovery specification.
 package conformance
 
@@ -38,6 +39,7 @@ func TestMain(m *testing.M) {
 func TestConformance(t *testing.T) {
 	p := newPair(t, newCluster(t))
 	t.Run("specification", func(t *testing.T) { testSpecification(t, p.in(t)) })
+	t.Run("loop across zones", func(t *testing.T) { testLoopAcrossZones(t, p.in(t)) })
 	t.Run("same as CoreDNS", func(t *testing.T) { testSameAsCoreDNS(t, p.in(t)) })
 }
 

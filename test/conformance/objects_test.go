@@ -80,7 +80,8 @@ func (g *generator) objects(services int) []change {
 	return changes
 }
 
-// chains is aliases that lead to each other: as many in a row as may be, one more, and in circles.
+// chains is aliases that lead to each other: as many in a row as may be, one more, and in
+// circles. For a circle through both of the cluster's zones see testLoopAcrossZones.
 func (g *generator) chains() []*corev1.Service {
 	namespace := g.freshNamespaces()[1]
 	host := func(name string, number int) string {
@@ -202,7 +203,8 @@ func (g *generator) externalName(of objectName) string {
 		return pick(g, []string{
 			"svc.cluster.local", "cluster.local", "dns-version.cluster.local", "ns.dns.cluster.local", "prod.svc.cluster.local",
 			"1-2-3-4.prod.pod.cluster.local", "absent.prod.svc.cluster.local", "kubernetes.default.svc.cluster.local",
-			"https.tcp.kubernetes.default.svc.cluster.local", "below." + of.name + "." + of.namespace + ".svc.cluster.local",
+			"https.tcp.kubernetes.default.svc.cluster.local", "prod.svc.mesh.example.org", "absent.prod.svc.mesh.example.org",
+			"kubernetes.default.svc.mesh.example.org", "below." + of.name + "." + of.namespace + ".svc.cluster.local",
 			"1.0.96.10.in-addr.arpa", "absent.svc.prod", "prod",
 		})
 	}
@@ -211,7 +213,7 @@ func (g *generator) externalName(of objectName) string {
 		if target.namespace+"/"+target.name >= of.namespace+"/"+of.name {
 			continue
 		}
-		host := target.name + "." + target.namespace + ".svc.cluster.local"
+		host := target.name + "." + target.namespace + ".svc." + pick(g, []string{"cluster.local", "cluster.local", "mesh.example.org"})
 		switch g.IntN(6) {
 		case 0:
 			host = pick(g, hostnames) + "." + host
@@ -236,6 +238,9 @@ func (g *generator) slicesOf(service *corev1.Service) []*discoveryv1.EndpointSli
 		for range pick(g, []int{0, 1, 1, 1, 2, 2, 3}) {
 			made = append(made, g.slice(name, service.Spec.Ports, labelled))
 		}
+		if len(made) > 1 && g.chance(30) {
+			g.share(made[0], made[1])
+		}
 	case g.chance(50):
 		made = append(made, g.slice(name, service.Spec.Ports, false))
 	}
@@ -249,6 +254,19 @@ func (g *generator) slicesOf(service *corev1.Service) []*discoveryv1.EndpointSli
 		}
 	}
 	return made
+}
+
+// share has an endpoint of one slice in another as well, by its hostname, with other ports, as people who
+// make slices may.
+func (g *generator) share(from, to *discoveryv1.EndpointSlice) {
+	if len(from.Endpoints) == 0 {
+		return
+	}
+	shared := g.endpoint(to.AddressType)
+	shared.Hostname = new(pick(g, hostnames))
+	from.Endpoints[0].Hostname = shared.Hostname
+	to.Endpoints = append(to.Endpoints, shared)
+	to.Ports = g.slicePorts(g.servicePorts(0))
 }
 
 // slice is a slice of a Service with these ports.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -83,23 +84,36 @@ func (a *asking) some(names ...string) {
 	}
 }
 
+// few asks some of the names of a list, at random.
+func (a *asking) few(names ...string) {
+	for _, name := range names {
+		if a.g.chance(20) {
+			a.some(name)
+		}
+	}
+}
+
 // questions is what the objects of a world imply, and near misses.
 func (g *generator) questions(w *world) []question {
-	a := &asking{g: g, seen: map[string]bool{}}
+	// How many are drawn depends on cluster IPs, which the API server makes up. What becomes of the objects
+	// must not: a generator of its own.
+	a := &asking{g: &generator{Rand: rand.New(rand.NewPCG(g.Uint64(), g.seed))}, seen: map[string]bool{}}
 	if g.seed%8 == 0 { // No object changes them.
 		a.fixed()
 	}
-	for _, name := range slices.Sorted(maps.Keys(w.namespaces)) {
-		a.namespace(name)
-	}
-	for _, name := range slices.SortedFunc(maps.Keys(w.services), compareNames) {
-		a.about = "Service " + name.namespace + "/" + name.name
-		a.service(w, name)
-	}
-	for _, name := range slices.SortedFunc(maps.Keys(w.of), compareNames) {
-		if w.services[name] == nil {
-			a.about = "EndpointSlices of " + name.namespace + "/" + name.name
-			a.service(w, name)
+	for _, zone := range clusterZones {
+		for _, name := range slices.Sorted(maps.Keys(w.namespaces)) {
+			a.namespace(name, zone)
+		}
+		for _, name := range slices.SortedFunc(maps.Keys(w.services), compareNames) {
+			a.about = "Service " + name.namespace + "/" + name.name
+			a.service(w, name, zone)
+		}
+		for _, name := range slices.SortedFunc(maps.Keys(w.of), compareNames) {
+			if w.services[name] == nil {
+				a.about = "EndpointSlices of " + name.namespace + "/" + name.name
+				a.service(w, name, zone)
+			}
 		}
 	}
 	a.about = "addresses"
@@ -138,39 +152,39 @@ func (a *asking) fixed() {
 			a.add("svc."+zone, qtype, reached)
 		}
 	}
-	a.all("svc.svc.cluster.local", "pod.pod.cluster.local", "svc.pod.cluster.local", "kube-system.svc.cluster.local", "absent.svc.cluster.local",
-		"absent.pod.cluster.local", "*.svc.cluster.local", "x.absent.svc.cluster.local", "1-2-3-4.absent.pod.cluster.local", "outside.test",
-		"both.outside.test", "missing.outside.test", ".", "local", "cluster.localx", "xcluster.local", "in-addr.arpa", "10.in-addr.arpa", "1.2.0.192.in-addr.arpa")
+	for _, zone := range clusterZones {
+		a.all("svc.svc."+zone, "pod.pod."+zone, "svc.pod."+zone, "kube-system.svc."+zone, "absent.svc."+zone, "absent.pod."+zone,
+			"*.svc."+zone, "x.absent.svc."+zone, "1-2-3-4.absent.pod."+zone, "prod.svc.cluster.local."+zone, "prod.svc.mesh.example.org."+zone)
+	}
+	a.all("outside.test", "example.org", "prod.svc.example.org", "xmesh.example.org", "both.outside.test", "missing.outside.test", ".", "local", "cluster.localx", "xcluster.local", "in-addr.arpa", "10.in-addr.arpa", "1.2.0.192.in-addr.arpa")
 }
 
 // namespace asks the names that a namespace gives, and those of pods in it.
-func (a *asking) namespace(name string) {
+func (a *asking) namespace(name, zone string) {
 	a.about = "Namespace " + name
-	services, pods := name+".svc.cluster.local", name+".pod.cluster.local"
+	services, pods := name+".svc."+zone, name+".pod."+zone
 	a.all(services, pods)
-	a.some(strings.ToUpper(services), "*."+services, "absent."+services, "*.absent."+services, "_http._tcp.absent."+services, "_tcp."+services,
-		"svc."+services, "pod."+services, "a.b.c.d."+services, "x"+services, name+".cluster.local", services+".cluster.local", "a.b.absent."+services)
+	a.few(strings.ToUpper(services), "*."+services, "absent."+services, "*.absent."+services, "_http._tcp.absent."+services, "_tcp."+services,
+		"svc."+services, "pod."+services, "a.b.c.d."+services, "x"+services, name+"."+zone, services+zone, "a.b.absent."+services)
 	labels := []string{
 		"1-2-3-4", "10-244-0-1", "255-255-255-255", "256-1-1-1", "1-2-3", "1-2-3-4-5", "01-2-3-4", "1--2-3-4", "1-2-3-", "-1-2-3",
 		"fd00-10-244--1", "fd00-10-244--", "fd00-10-244--0", "--1", "--", "1-2-3-4-5-6-7-8", "1-2-3-4-5-6-7-8-9", "fe80--1", "FD00--AB", "--ffff-1-2",
 		"2001-db8--1--1", "g--1", "12345--1", "localhost", "1-2-3-4x", "_1-2-3-4", "*",
 	}
-	for range 2 {
-		label := pick(a.g, labels)
-		a.all(label + "." + pods)
-		a.some("x."+label+"."+pods, "_http._tcp."+label+"."+pods, "a.b.c."+label+"."+pods)
-	}
+	label := pick(a.g, labels)
+	a.all(label + "." + pods)
+	a.some("x."+label+"."+pods, "_http._tcp."+label+"."+pods, "a.b.c."+label+"."+pods)
 }
 
 // service asks the names that a Service and its EndpointSlices give.
-func (a *asking) service(w *world, name objectName) {
-	base := name.name + "." + name.namespace + ".svc.cluster.local"
+func (a *asking) service(w *world, name objectName, zone string) {
+	base := name.name + "." + name.namespace + ".svc." + zone
 	a.all(base)
-	a.some(strings.ToUpper(base), mixed(base), "*."+base, "absent."+base, "*._tcp."+base, "_*._tcp."+base, "a.b.c."+base,
-		name.name+".svc.cluster.local", name.name+"."+name.namespace+".pod.cluster.local", name.name+"."+name.namespace+".cluster.local",
-		name.name+"x."+name.namespace+".svc.cluster.local", name.name+"."+name.namespace+".svc."+zoneNames[1],
-		name.name+"."+pick(a.g, lastingNamespaces)+".svc.cluster.local")
-	a.some("_tcp."+base, "_udp."+base, "tcp."+base, "_."+base, "_sctp."+base)
+	a.few(strings.ToUpper(base), mixed(base), "*."+base, "absent."+base, "*._tcp."+base, "_*._tcp."+base, "a.b.c."+base,
+		name.name+".svc."+zone, name.name+"."+name.namespace+".pod."+zone, name.name+"."+name.namespace+"."+zone,
+		name.name+"x."+name.namespace+".svc."+zone, name.name+"."+name.namespace+".svc."+serviceAddresses,
+		name.name+"."+pick(a.g, lastingNamespaces)+".svc."+zone,
+		"_tcp."+base, "_udp."+base, "tcp."+base, "_."+base, "_sctp."+base)
 
 	var ports []portOf
 	if service := w.services[name]; service != nil {
@@ -191,10 +205,10 @@ func (a *asking) service(w *world, name objectName) {
 	}
 	slices.SortFunc(ports, func(a, b portOf) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.protocol, b.protocol)) })
 	for _, port := range slices.Compact(ports) {
-		a.some("_"+port.name+"._"+port.protocol+"."+base, "_._"+port.protocol+"."+base)
+		a.some("_" + port.name + "._" + port.protocol + "." + base)
+		a.few("_._" + port.protocol + "." + base)
 		if port.name != "" {
-			a.some("_"+port.name+"._."+base, port.name+"."+port.protocol+"."+base)
-			a.some(pick(a.g, []string{
+			a.few("_"+port.name+"._."+base, port.name+"."+port.protocol+"."+base, pick(a.g, []string{
 				"_" + port.name + "." + port.protocol + "." + base,
 				port.name + "._" + port.protocol + "." + base,
 				"__" + port.name + "._" + port.protocol + "." + base,
@@ -209,19 +223,19 @@ func (a *asking) service(w *world, name objectName) {
 		}
 	}
 	if len(ports) == 0 {
-		a.some("_http._tcp."+base, "_._."+base, "_._tcp."+base)
+		a.few("_http._tcp."+base, "_._."+base, "_._tcp."+base)
 	}
 	slices.Sort(labels)
 	for _, label := range slices.Compact(labels) {
 		a.some(label + "." + base)
-		a.some(pick(a.g, []string{
+		a.few(pick(a.g, []string{
 			"x." + label + "." + base,
 			"_http._tcp." + label + "." + base,
 			strings.ToUpper(label) + "." + base,
 			label + "x." + base,
-			label + "." + name.namespace + ".svc.cluster.local",
+			label + "." + name.namespace + ".svc." + zone,
 			"_" + label + "." + base,
-			label + "." + name.namespace + ".pod.cluster.local",
+			label + "." + name.namespace + ".pod." + zone,
 		}))
 	}
 }

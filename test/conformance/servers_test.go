@@ -17,9 +17,9 @@ import (
 	"github.com/meshvm/meshvm/test/programs"
 )
 
-// zones is the zones of both servers: the cluster's domain, and its addresses as the control plane gives
-// them to Services and the tests to endpoints.
-var zones = []string{"cluster.local", "10.96.0.0/16", "fd00:96::/112", "10.244.0.0/16", "fd00:10:244::/64"}
+// zones is the zones of both servers: the cluster's domain, another name for it, and its addresses as the
+// control plane gives them to Services and the tests to endpoints.
+var zones = []string{"cluster.local", "mesh.example.org", "10.96.0.0/16", "fd00:96::/112", "10.244.0.0/16", "fd00:10:244::/64"}
 
 // reached is where queries reach both servers, as far as they can tell.
 var reached = netip.MustParseAddr("192.0.2.1")
