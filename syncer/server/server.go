@@ -110,9 +110,10 @@ func (s *Server) Serve(ctx context.Context, vms, people net.Listener) error {
 
 	rpc := s.newRPCServer()
 	web := s.newHTTPServer()
+	accepted := newConnections(vms)
 	group.Go(func() { s.publisher.run(ctx) })
 	group.Go(func() {
-		if err := rpc.Serve(vms); err != nil {
+		if err := rpc.Serve(accepted); err != nil {
 			cancel(fmt.Errorf("serve VMs on %s: %w", vms.Addr(), err))
 		}
 	})
@@ -127,7 +128,7 @@ func (s *Server) Serve(ctx context.Context, vms, people net.Listener) error {
 	<-ctx.Done()
 	s.serving.Store(false)
 	s.opts.Log.Info("shutting down", "watchers", len(s.Watchers()))
-	s.shutdown(rpc, web)
+	s.shutdown(rpc, accepted, web)
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
 		return cause
 	}
@@ -135,13 +136,16 @@ func (s *Server) Serve(ctx context.Context, vms, people net.Listener) error {
 }
 
 // shutdown ends both servers, first by asking and then by force.
-func (s *Server) shutdown(rpc *grpc.Server, web *http.Server) {
+func (s *Server) shutdown(rpc *grpc.Server, accepted *connections, web *http.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.opts.ShutdownTimeout)
 	defer cancel()
 	var asking sync.WaitGroup
 	asking.Go(func() {
 		// Stopping by force also ends the wait of the graceful stop.
-		defer context.AfterFunc(ctx, rpc.Stop)()
+		defer context.AfterFunc(ctx, func() {
+			accepted.end()
+			rpc.Stop()
+		})()
 		rpc.GracefulStop()
 	})
 	asking.Go(func() {

@@ -94,3 +94,33 @@ func TestPanicEndsOneStreamOnly(t *testing.T) {
 		t.Errorf("panics_total = %v, want 1", got)
 	}
 }
+
+// TestSilentConnectionDoesNotHoldUpTheEnd connects and says nothing, as a port scanner does.
+func TestSilentConnectionDoesNotHoldUpTheEnd(t *testing.T) {
+	server, err := New(registry.New(registry.Options{}), Options{ShutdownTimeout: 10 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	vms := listen(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(ctx, vms, listen(t)) }()
+	silent, err := net.Dial("tcp", vms.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	// The server's settings are the first that it says.
+	if _, err := silent.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("Serve = %v, want nil", err)
+		}
+	case <-time.After(connectionTimeout / 2):
+		t.Error("Serve goes on for a connection that says nothing")
+	}
+}
