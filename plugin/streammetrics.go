@@ -20,9 +20,10 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 var (
 	connects       = counter("connects_total", "Counter of streams that a syncer welcomed.")
 	disconnects    = counter("disconnects_total", "Counter of streams that ended or did not come about, by cause.", "cause")
-	syncs          = counter("syncs_total", "Counter of ways in which a stream began to bring the mirror up to date: resume or full.", "mode")
+	syncs          = counter("syncs_total", "Counter of ways in which a stream began to bring the mirror up to date: resume, compare or full.", "mode")
+	compareBytes   = counter("compare_bytes_total", "Counter of bytes of digests exchanged with a syncer to find out what differs.")
 	deltas         = counter("deltas_total", "Counter of deltas applied.")
-	deltaBytes     = counter("delta_bytes_total", "Counter of bytes of keys and bodies in the deltas applied.")
+	deltaBytes     = counter("delta_bytes_total", "Counter of bytes of keys, bodies and digests in the deltas applied.")
 	changes        = counter("changes_total", "Counter of resources in the deltas applied, by what became of them: upsert or removal.", "change")
 	heartbeats     = counter("heartbeats_total", "Counter of heartbeats, by whether the mirror equalled the syncer's view.", "equal")
 	refusals       = counter("refused_frames_total", "Counter of messages from a syncer that could not be followed, by reason.", "reason")
@@ -57,6 +58,12 @@ func (streamMetrics) Disconnected(_ string, cause watch.Cause) {
 
 // Resumed implements watch.Observer.
 func (streamMetrics) Resumed() { syncs.WithLabelValues("resume").Inc() }
+
+// Compared implements watch.Observer.
+func (streamMetrics) Compared(bytes int) {
+	syncs.WithLabelValues("compare").Inc()
+	compareBytes.WithLabelValues().Add(float64(bytes))
+}
 
 // FullSync implements watch.Observer.
 func (streamMetrics) FullSync() { syncs.WithLabelValues("full").Inc() }

@@ -4,19 +4,24 @@ import (
 	"errors"
 	"fmt"
 
+	"google.golang.org/protobuf/proto"
+
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 )
 
 // Change takes a mirror from one revision of its view to another.
 type Change struct {
 	// Generation, View and ClusterDomain are as the syncer's Welcome says. Only a Replace may change
-	// them.
+	// them, and a Compared the generation.
 	Generation, View, ClusterDomain string
-	// From is the revision that the mirror must be at; it is not looked at with Replace. To is the
-	// revision that it is at afterwards.
+	// From is the revision that the mirror must be at; it is not looked at with Replace or Compared. To is
+	// the revision that it is at afterwards.
 	From, To uint64
 	// Replace empties the mirror first: Upserts are the whole view.
 	Replace bool
+	// Compared is the position that the mirror was at when it was compared with the syncer's view, and
+	// must be at still: Upserts and Removals are what was found to differ. Nil: they follow on from From.
+	Compared *registryv1.Position
 	// Upserts are new or changed resources. The mirror keeps their bodies: do not modify them after.
 	Upserts []*registryv1.Resource
 	// Removals are the keys of resources that are gone. An unknown one is an error: it means that the
@@ -80,18 +85,28 @@ func (s *State) follows(c Change) error {
 		return nil
 	case !s.loaded:
 		return fmt.Errorf("%w: it is from revision %d, and the mirror holds nothing", ErrPosition, c.From)
-	case c.Generation != s.generation:
+	case c.Compared == nil && c.Generation != s.generation:
 		return fmt.Errorf("%w: it is of generation %s, and the mirror is at %s", ErrPosition, quote(c.Generation), quote(s.generation))
 	case c.View != s.view:
 		return fmt.Errorf("%w: it is of the view of %s, and the mirror is of %s", ErrPosition, quote(c.View), quote(s.view))
 	case c.ClusterDomain != s.clusterDomain:
 		return fmt.Errorf("%w: its cluster domain is %s, and the mirror's is %s", ErrPosition, quote(c.ClusterDomain), quote(s.clusterDomain))
+	case c.Compared != nil:
+		if at := s.Position(); !proto.Equal(c.Compared, at) {
+			return fmt.Errorf("%w: it was compared at %s, and is at %s", ErrPosition, point(c.Compared), point(at))
+		}
+		return nil
 	case c.From != s.revision:
 		return fmt.Errorf("%w: it is from revision %d, and the mirror is at %d", ErrPosition, c.From, s.revision)
 	case c.To < c.From:
 		return fmt.Errorf("%w: it goes back from revision %d to %d", ErrPosition, c.From, c.To)
 	}
 	return nil
+}
+
+// point names a position.
+func point(p *registryv1.Position) string {
+	return fmt.Sprintf("revision %d of generation %s", p.GetRevision(), quote(p.GetGeneration()))
 }
 
 // sameZone reports whether both States answer the same, so that a zone made of them need not be

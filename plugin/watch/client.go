@@ -29,9 +29,9 @@ type Client struct {
 	addresses addresses
 	backoff   backoff
 	faults    faults
-	// untrusted: what the mirror holds is not to be resumed from.
-	untrusted bool
-	// repaired is when a full copy was last asked for at once.
+	// trust is how far what the mirror holds is to be relied on by the next stream.
+	trust trust
+	// repaired is when a repair was last asked for at once.
 	repaired time.Time
 	// lossLogged: the log's last word is that no syncer is followed.
 	lossLogged bool
@@ -133,8 +133,8 @@ func (c *Client) wasSteady(end ending) bool {
 	return true
 }
 
-// mayRepair reports whether a full copy may be asked for at once. When the last was not long ago, a
-// repair does not help, and the backoff must bound what it costs.
+// mayRepair reports whether a repair, a Compare or a full copy, may be asked for at once. When the last
+// was not long ago, a repair does not help, and the backoff must bound what it costs.
 func (c *Client) mayRepair() bool {
 	now := time.Now()
 	if !c.repaired.IsZero() && now.Sub(c.repaired) < c.limits.repair {

@@ -70,7 +70,7 @@ func TestFollow(t *testing.T) {
 		{"an empty mirror says so and gets the whole view at once, however many frames it comes in", newMirror(), func(v *virtual) {
 			t := v.t
 			call := v.only().next(t)
-			want := &registryv1.Hello{Node: "vm-1", Version: "1.0", Namespace: view}
+			want := &registryv1.Hello{Node: "vm-1", Version: "1.0", Namespace: view, Compare: true}
 			if got := call.hello; got.String() != want.String() {
 				t.Errorf("Hello is %v, want %v", got, want)
 			}
@@ -263,7 +263,6 @@ func TestRepair(t *testing.T) {
 		{"gap in revisions", []*registryv1.WatchResponse{resume, step(4, b)}, "refused gap"},
 		{"delta that has been applied before", []*registryv1.WatchResponse{resume, step(3, b), step(3, b)}, "refused gap"},
 		{"body that does not decode", []*registryv1.WatchResponse{resume, step(3, &registryv1.Resource{Key: "Service/x/y", Body: []byte{0xff}})}, "refused content"},
-		{"mode of a Compare", []*registryv1.WatchResponse{welcomeWith(registryv1.Mode_MODE_COMPARE)}, "refused mode"},
 		{"mode of the future", []*registryv1.WatchResponse{welcomeWith(99)}, "refused mode"},
 		{"delta before Welcome", []*registryv1.WatchResponse{step(3, b)}, "refused out_of_turn"},
 		{"unknown message before Welcome", []*registryv1.WatchResponse{{}}, "refused out_of_turn"},
@@ -311,6 +310,9 @@ func TestRepair(t *testing.T) {
 				}
 				if got := again.hello.GetPosition(); got != nil {
 					t.Errorf("Hello has position %v, want none", got)
+				}
+				if got := again.hello.GetHolding(); got.GetView() != view || got.GetResources() == 0 {
+					t.Errorf("Hello has holding %v, want that of the view", got)
 				}
 				if got := v.log.lines("level=WARN", "address="+first); len(got) != 1 {
 					t.Errorf("%d warnings, want 1; log:\n%s", len(got), v.log)

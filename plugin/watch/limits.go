@@ -16,7 +16,7 @@ type limits struct {
 	keepaliveTime, keepaliveTimeout time.Duration
 	// retryBase and retryCap bound the backoff, hintCap what a syncer may ask for.
 	retryBase, retryCap, hintCap time.Duration
-	// repair is the least time between two full copies that are asked for at once.
+	// repair is the least time between two repairs that are asked for at once.
 	repair time.Duration
 	// ack is the least time between two Acks.
 	ack time.Duration

@@ -13,6 +13,9 @@ type Observer interface {
 	Disconnected(address string, cause Cause)
 	// Resumed: the syncer goes on from where the mirror is.
 	Resumed()
+	// Compared: the mirror and the syncer's view were compared, and what differed has been applied. Bytes
+	// is the size of the digests exchanged for that.
+	Compared(bytes int)
 	// FullSync: the mirror has been replaced as a whole.
 	FullSync()
 	// Applied: a delta has been applied, a full sync's too.
@@ -20,7 +23,7 @@ type Observer interface {
 	// Heartbeat: the mirror equals the syncer's view. The registry was current at that time, zero where
 	// the syncer did not say.
 	Heartbeat(current time.Time)
-	// Mismatch: the mirror does not equal the syncer's view. A full sync follows.
+	// Mismatch: the mirror does not equal the syncer's view. A Compare follows, or a full sync.
 	Mismatch()
 	// Refused: the syncer said something that cannot be followed.
 	Refused(reason Reason)
@@ -28,7 +31,7 @@ type Observer interface {
 
 // Applied is a delta that has been applied.
 type Applied struct {
-	// Frames is the number of messages it came in, Bytes the size of its keys and bodies.
+	// Frames is the number of messages it came in, Bytes the size of its keys, bodies and digests.
 	Frames, Bytes int
 	// Upserts and Removals are numbers of resources.
 	Upserts, Removals int
@@ -61,6 +64,9 @@ func (Ignore) Disconnected(string, Cause) {}
 
 // Resumed implements Observer.
 func (Ignore) Resumed() {}
+
+// Compared implements Observer.
+func (Ignore) Compared(int) {}
 
 // FullSync implements Observer.
 func (Ignore) FullSync() {}

@@ -38,6 +38,7 @@ func (r *recorder) Disconnected(address string, cause Cause) {
 	r.note("disconnected %s %s", address, cause)
 }
 func (r *recorder) Resumed()              { r.note("resumed") }
+func (r *recorder) Compared(int)          { r.note("compared") }
 func (r *recorder) FullSync()             { r.note("full sync") }
 func (r *recorder) Heartbeat(time.Time)   { r.note("heartbeat") }
 func (r *recorder) Mismatch()             { r.note("mismatch") }

@@ -14,25 +14,67 @@ import (
 type session struct {
 	mirror   *mirror.Mirror
 	observer Observer
-	// position is what Hello says. Nil: the mirror holds nothing, or nothing it trusts.
+	// held is what the mirror held when the stream was opened. The position and the holding that Hello
+	// says are of it. Nil: the mirror holds nothing, or nothing it trusts. The state is let go with the
+	// Welcome, but for a Compare.
+	held     *mirror.State
 	position *registryv1.Position
+	holding  *registryv1.Holding
 
 	welcome *registryv1.Welcome
 	// replacing: the whole view is due, and not applied yet.
 	replacing bool
 	staging   staging
-	// trusted: what the mirror holds may be resumed from, as far as is known.
-	trusted bool
+	// comparing is the Compare that goes on, nil outside of one.
+	comparing *comparison
+	// compared: what the mirror holds is the outcome of a Compare, and no heartbeat has proved it yet.
+	compared bool
+	// answers are what the syncer is to be sent.
+	answers []*registryv1.WatchRequest
+	// trust is how far what the mirror holds is to be relied on by the next stream.
+	trust trust
 	// synced: a heartbeat has proved that the mirror is in step.
 	synced bool
 }
 
-func newSession(m *mirror.Mirror, observer Observer, trusted bool, stagedLimit int) *session {
-	s := &session{mirror: m, observer: observer, trusted: trusted, staging: staging{limit: stagedLimit}}
-	if trusted {
-		s.position = m.State().Position()
+// trust is how far what a mirror holds can be relied on when a stream is opened.
+type trust int
+
+const (
+	// trustPosition: it is what its position says, so that a syncer may resume from there.
+	trustPosition trust = iota
+	// trustContent: it is not of a revision, and a Compare finds out in what it differs.
+	trustContent
+	// trustNothing: a Compare has not helped. The whole view is wanted.
+	trustNothing
+)
+
+func newSession(m *mirror.Mirror, observer Observer, trust trust, stagedLimit int) *session {
+	s := &session{mirror: m, observer: observer, trust: trust, held: m.State(), staging: staging{limit: stagedLimit}}
+	if trust == trustPosition {
+		s.position = s.held.Position()
+	}
+	if trust != trustNothing {
+		s.holding = s.held.Holding()
 	}
 	return s
+}
+
+// takeAnswers is what the syncer is to be sent, each only once.
+func (s *session) takeAnswers() []*registryv1.WatchRequest {
+	answers := s.answers
+	s.answers = nil
+	return answers
+}
+
+// distrust notes that the mirror is not what it should be, or that the syncer cannot be followed from
+// it. Where a Compare has led to that, the next stream must not begin with one.
+func (s *session) distrust() {
+	if s.comparing != nil || s.compared || s.trust == trustNothing {
+		s.trust = trustNothing
+		return
+	}
+	s.trust = trustContent
 }
 
 // hello opens the conversation.
@@ -42,18 +84,18 @@ func (s *session) hello(config Config) *registryv1.Hello {
 		Version:   config.Version,
 		Namespace: config.Namespace,
 		Position:  s.position,
-		// A VM that could follow MODE_COMPARE would say so here.
-		Compare: false,
+		Compare:   true,
+		Holding:   s.holding,
 	}
 }
 
-// receive takes a message. It returns whether the mirror's revision is to be acknowledged. After an
-// error the stream is of no more use; a refusal or errMismatch leaves the mirror untrusted, and with
-// what it had.
+// receive takes a message. It returns whether the mirror's revision is to be acknowledged; answers holds
+// what the syncer is to be sent. After an error the stream is of no more use; a refusal or errMismatch
+// leaves the mirror less trusted, and with what it had.
 func (s *session) receive(message *registryv1.WatchResponse) (acknowledge bool, err error) {
 	defer func() {
 		if refused, ok := errors.AsType[*refusal](err); ok {
-			s.trusted = false
+			s.distrust()
 			s.observer.Refused(refused.reason)
 		}
 	}()
@@ -71,8 +113,9 @@ func (s *session) receive(message *registryv1.WatchResponse) (acknowledge bool, 
 		return s.receiveDelta(said.Delta)
 	case *registryv1.WatchResponse_Heartbeat:
 		return s.receiveHeartbeat(said.Heartbeat)
+	case *registryv1.WatchResponse_DifferingBuckets:
+		return false, s.receiveDifferingBuckets(said.DifferingBuckets)
 	default:
-		// DifferingBuckets too: it answers what this version does not send.
 		return false, refuse(ReasonOutOfTurn, "%s is not due", kindOf(message))
 	}
 }
@@ -88,11 +131,22 @@ func (s *session) receiveWelcome(welcome *registryv1.Welcome) error {
 		}
 	case registryv1.Mode_MODE_FULL:
 		s.replacing = true
+	case registryv1.Mode_MODE_COMPARE:
+		if err := s.checkCompare(welcome); err != nil {
+			return err
+		}
+		comparing, answer, err := beginCompare(welcome, s.held)
+		if err != nil {
+			return err
+		}
+		s.comparing = comparing
+		if answer != nil {
+			s.answers = append(s.answers, answer)
+		}
 	default:
-		// MODE_COMPARE would begin here, with the mirror's BucketDigests.
 		return refuse(ReasonMode, "the syncer welcomes with %s, which this version cannot follow", welcome.GetMode())
 	}
-	s.welcome = welcome
+	s.welcome, s.held = welcome, nil
 	return nil
 }
 
@@ -111,13 +165,50 @@ func (s *session) checkResume(welcome *registryv1.Welcome) error {
 	return nil
 }
 
+func (s *session) checkCompare(welcome *registryv1.Welcome) error {
+	switch held := s.holding; {
+	case held == nil:
+		return refuse(ReasonWelcome, "the syncer compares, but Hello did not say what the mirror holds")
+	case welcome.GetView() != held.GetView():
+		return refuse(ReasonWelcome, "the syncer compares the view of %q, but the mirror is of %q", welcome.GetView(), held.GetView())
+	case welcome.GetClusterDomain() != held.GetClusterDomain():
+		return refuse(ReasonWelcome, "the syncer compares with cluster domain %q, but the mirror has %q", welcome.GetClusterDomain(), held.GetClusterDomain())
+	}
+	return nil
+}
+
+func (s *session) receiveDifferingBuckets(said *registryv1.DifferingBuckets) error {
+	switch {
+	case s.comparing == nil:
+		return refuse(ReasonOutOfTurn, "DifferingBuckets are not due")
+	case s.staging.pending():
+		return refuse(ReasonOutOfTurn, "DifferingBuckets came between the frames of a Delta")
+	}
+	answers, err := s.comparing.list(said)
+	s.answers = append(s.answers, answers...)
+	return err
+}
+
 func (s *session) receiveDelta(frame *registryv1.Delta) (acknowledge bool, err error) {
 	if s.replacing && !frame.GetReplace() {
 		return false, refuse(ReasonOutOfTurn, "a Delta without replace came before the whole view")
 	}
+	// In place of any step of a Compare the whole view may come.
+	if s.comparing != nil && s.comparing.asked && !frame.GetReplace() {
+		return false, refuse(ReasonOutOfTurn, "a Delta without replace came before DifferingBuckets")
+	}
+	if len(frame.GetRemovedDigests()) > 0 && (s.comparing == nil || frame.GetReplace()) {
+		return false, refuse(ReasonFrames, "a Delta that is not the outcome of a Compare removes by digest")
+	}
 	whole, err := s.staging.add(frame)
 	if err != nil || whole == nil {
 		return false, err
+	}
+	compared := s.comparing
+	if compared != nil && !whole.change.Replace {
+		if err := compared.conclude(whole); err != nil {
+			return false, err
+		}
 	}
 	change := whole.change
 	change.Generation, change.View, change.ClusterDomain = s.welcome.GetGeneration(), s.welcome.GetView(), s.welcome.GetClusterDomain()
@@ -127,9 +218,13 @@ func (s *session) receiveDelta(frame *registryv1.Delta) (acknowledge bool, err e
 		}
 		return false, &refusal{reason: ReasonContent, err: err}
 	}
-	if change.Replace {
-		s.replacing, s.trusted = false, true
+	switch {
+	case change.Replace:
+		s.replacing, s.comparing, s.compared, s.trust = false, nil, false, trustPosition
 		s.observer.FullSync()
+	case compared != nil:
+		s.comparing, s.compared, s.trust = nil, true, trustPosition
+		s.observer.Compared(compared.bytes)
 	}
 	s.observer.Applied(Applied{
 		Frames: whole.frames, Bytes: whole.bytes,
@@ -143,16 +238,18 @@ func (s *session) receiveHeartbeat(heartbeat *registryv1.Heartbeat) (acknowledge
 	switch {
 	case s.replacing:
 		return false, refuse(ReasonOutOfTurn, "a Heartbeat came before the whole view")
+	case s.comparing != nil:
+		return false, refuse(ReasonOutOfTurn, "a Heartbeat came before the outcome of the Compare")
 	case s.staging.pending():
 		return false, refuse(ReasonOutOfTurn, "a Heartbeat came between the frames of a Delta")
 	}
 	if err := differs(s.mirror.State(), heartbeat); err != nil {
-		s.trusted = false
+		s.distrust()
 		s.observer.Mismatch()
 		return false, err
 	}
 	first := !s.synced
-	s.synced = true
+	s.synced, s.compared = true, false
 	var current time.Time
 	// Without a valid time the mirror's age goes on growing, which shows.
 	if at := heartbeat.GetCurrentAt(); at != nil && at.CheckValid() == nil {

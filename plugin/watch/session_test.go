@@ -119,10 +119,16 @@ func FuzzSession(f *testing.F) {
 	f.Add(conversation(resume, deltaOf(&registryv1.Delta{FromRevision: 1, ToRevision: 2, More: true}), proof(1, a)))
 	f.Add(conversation(full, wholeView(5, a, b)[0], full))
 	f.Add(conversation(step(1, b)))
+	f.Add(conversation(compareWith(0), outcome(7), proof(7, a), step(7, b)))
+	f.Add(conversation(compareWith(4), differingBuckets(0, 1, 2, 3), outcome(7, b), proof(7, a, b)))
+	f.Add(conversation(compareWith(1), differingBuckets(0), deltaOf(&registryv1.Delta{
+		ToRevision: 2, Upserts: []*registryv1.Resource{b}, RemovedDigests: []uint64{digestOf(a)},
+	}), proof(2, b)))
+	f.Add(conversation(compareWith(2), wholeView(5, a, b)[0], differingBuckets()))
 
 	f.Fuzz(func(t *testing.T, encoded []byte) {
 		m := mirrorAt(t, 1, a)
-		s := newSession(m, Ignore{}, true, 1<<20)
+		s := newSession(m, Ignore{}, trustPosition, 1<<20)
 		held := map[string][]byte{a.GetKey(): a.GetBody()}
 		var frames []*registryv1.Delta
 		for input := bytes.NewReader(encoded); ; {
@@ -136,7 +142,7 @@ func FuzzSession(f *testing.F) {
 				if m.State() != before {
 					t.Fatal("a message that was refused has changed the mirror")
 				}
-				if s.trusted {
+				if s.trust == trustPosition {
 					t.Fatalf("the mirror is trusted after %v", err)
 				}
 				break
@@ -174,6 +180,13 @@ func take(held map[string][]byte, frames []*registryv1.Delta) {
 	for _, frame := range frames {
 		for _, key := range frame.GetRemovals() {
 			delete(held, key)
+		}
+		for _, digest := range frame.GetRemovedDigests() {
+			for key, body := range held {
+				if uint64(registryv1.DigestResource(key, body)) == digest {
+					delete(held, key)
+				}
+			}
 		}
 	}
 }

@@ -16,8 +16,10 @@ type staging struct {
 	limit int
 
 	change mirror.Change
-	frames int
-	// bytes is the size of keys and bodies.
+	// removed are the digests of resources that are gone or changed, in the outcome of a Compare.
+	removed []uint64
+	frames  int
+	// bytes is the size of keys, bodies and digests.
 	bytes      int
 	observedAt time.Time
 }
@@ -25,6 +27,7 @@ type staging struct {
 // staged is a whole delta.
 type staged struct {
 	change        mirror.Change
+	removed       []uint64
 	frames, bytes int
 	observedAt    time.Time
 }
@@ -42,7 +45,7 @@ func (s *staging) add(frame *registryv1.Delta) (*staged, error) {
 	if frame.GetMore() {
 		return nil, nil
 	}
-	whole := &staged{change: s.change, frames: s.frames, bytes: s.bytes, observedAt: s.observedAt}
+	whole := &staged{change: s.change, removed: s.removed, frames: s.frames, bytes: s.bytes, observedAt: s.observedAt}
 	s.clear()
 	return whole, nil
 }
@@ -65,12 +68,14 @@ func (s *staging) take(frame *registryv1.Delta) error {
 	for _, key := range frame.GetRemovals() {
 		s.bytes += len(key)
 	}
+	s.bytes += 8 * len(frame.GetRemovedDigests())
 	entries := len(s.change.Upserts) + len(s.change.Removals) + len(frame.GetUpserts()) + len(frame.GetRemovals()) + s.frames
 	if held := s.bytes + entries*entryOverhead; held > s.limit {
 		return refuse(ReasonSize, "delta to revision %d is over %d bytes by frame %d", s.change.To, s.limit, s.frames)
 	}
 	s.change.Upserts = append(s.change.Upserts, frame.GetUpserts()...)
 	s.change.Removals = append(s.change.Removals, frame.GetRemovals()...)
+	s.removed = append(s.removed, frame.GetRemovedDigests()...)
 	if at := frame.GetObservedAt(); at != nil && at.CheckValid() == nil {
 		if seen := at.AsTime(); s.observedAt.IsZero() || seen.Before(s.observedAt) {
 			s.observedAt = seen

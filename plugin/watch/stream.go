@@ -22,14 +22,14 @@ type ending struct {
 	lived time.Duration
 }
 
-// repair reports whether a full copy is what helps.
+// repair reports whether opening the stream again is what helps: with a Compare, or a full copy.
 func (e ending) repair() bool {
 	return e.failure.cause == CauseRefused || e.failure.cause == CauseMismatch
 }
 
 // follow keeps the mirror in step through one stream, for as long as that lasts.
 func (c *Client) follow(ctx context.Context, address string) ending {
-	s := newSession(c.mirror, c.observer, !c.untrusted, c.limits.staged)
+	s := newSession(c.mirror, c.observer, c.trust, c.limits.staged)
 	var welcomed time.Time
 	failed := c.converse(ctx, address, s, func() {
 		if welcomed.IsZero() {
@@ -40,7 +40,11 @@ func (c *Client) follow(ctx context.Context, address string) ending {
 			c.inStep(address, s)
 		}
 	})
-	c.untrusted = !s.trusted
+	if failed.cause == CauseOther && s.comparing != nil {
+		// The syncer does not accept what this VM says in a Compare.
+		s.distrust()
+	}
+	c.trust = s.trust
 	end := ending{failure: failed, welcomed: !welcomed.IsZero(), synced: s.synced}
 	if end.welcomed {
 		end.lived = time.Since(welcomed)
@@ -105,6 +109,13 @@ func (c *Client) converse(ctx context.Context, address string, s *session, progr
 		progress()
 		patience := c.limits.silence(time.Duration(s.welcome.GetHeartbeatIntervalMillis()) * time.Millisecond)
 		guard.arm(patience, &failure{cause: CauseSilent, err: fmt.Errorf("no message for %s", patience)})
+		// Nothing is to be acknowledged before a Compare is over, so this goroutine is the only one that
+		// sends. A syncer that does not read is as good as silent.
+		for _, answer := range s.takeAnswers() {
+			if err := stream.Send(answer); err != nil && !errors.Is(err, io.EOF) {
+				return classify(ctx, err, nil)
+			}
+		}
 	}
 }
 

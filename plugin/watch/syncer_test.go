@@ -60,7 +60,7 @@ func (s *scriptedSyncer) Watch(stream grpc.BidiStreamingServer[registryv1.WatchR
 	if err != nil {
 		return err
 	}
-	c := &call{stream: stream, hello: request.GetHello(), acks: make(chan uint64, 1024), end: make(chan error, 1)}
+	c := &call{stream: stream, hello: request.GetHello(), acks: make(chan uint64, 1024), answers: make(chan *registryv1.WatchRequest, 1024), end: make(chan error, 1)}
 	c.metadata, _ = metadata.FromIncomingContext(stream.Context())
 	select {
 	case s.calls <- c:
@@ -73,6 +73,10 @@ func (s *scriptedSyncer) Watch(stream grpc.BidiStreamingServer[registryv1.WatchR
 			request, err := stream.Recv()
 			if err != nil {
 				return
+			}
+			if request.GetAck() == nil {
+				c.answers <- request
+				continue
 			}
 			c.acks <- request.GetAck().GetRevision()
 		}
@@ -110,7 +114,9 @@ type call struct {
 	hello    *registryv1.Hello
 	metadata metadata.MD
 	acks     chan uint64
-	end      chan error
+	// answers are what the client says in a Compare.
+	answers chan *registryv1.WatchRequest
+	end     chan error
 }
 
 func (c *call) send(t *testing.T, messages ...*registryv1.WatchResponse) {

@@ -38,7 +38,8 @@ type Registry struct {
 	entries  map[string]*Entry
 	keys     map[Object][]string
 	index    index
-	sums     sums
+	sums     *sums
+	sections *sections
 	log      changeLog
 }
 
@@ -59,6 +60,7 @@ func New(opts Options) *Registry {
 		keys:       map[Object][]string{},
 		index:      index{},
 		sums:       newSums(),
+		sections:   &sections{},
 		log:        changeLog{limit: opts.LogBytes},
 	}
 }
@@ -75,6 +77,8 @@ type Entry struct {
 	Object Object
 
 	subject subject
+	// bucket is the finest bucket that the key falls into.
+	bucket uint16
 }
 
 // Generation names this registry's sequence of revisions. No two registries share one.
@@ -163,6 +167,7 @@ func encode(update Update) ([]*Entry, error) {
 			Visibility: resource.Visibility,
 			Object:     update.Object,
 			subject:    subjectOf(resource.Body),
+			bucket:     uint16(registryv1.Bucket(resource.Key, registryv1.MaxBuckets)),
 		})
 	}
 	return entries, nil
@@ -207,11 +212,13 @@ func (r *Registry) store(revision uint64, observed time.Time, key string, held, 
 		record.was, record.wasDigest = held.Visibility, held.Digest
 		r.index.remove(held)
 		r.sums.remove(held)
+		r.sections.remove(held)
 		delete(r.entries, key)
 	}
 	if entry != nil {
 		r.index.add(entry)
 		r.sums.add(entry)
+		r.sections.add(entry)
 		r.entries[key] = entry
 	}
 	r.log.append(record)

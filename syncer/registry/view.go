@@ -24,6 +24,11 @@ type Changes struct {
 func (r *Registry) Changes(namespace string, from, to uint64) (Changes, error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
+	return r.changes(namespace, from, to)
+}
+
+// changes is Changes with mu held.
+func (r *Registry) changes(namespace string, from, to uint64) (Changes, error) {
 	records, err := r.log.between(from, to)
 	if err != nil {
 		return Changes{}, err
@@ -112,33 +117,50 @@ func (s *sum) remove(e *Entry) { s.digest.Remove(e.Digest); s.resources-- }
 // sums keeps what everyone sees apart from what single namespaces see beside that. A view is the
 // sum of two sums, so an entry costs as much as its exportTo is long, however many views there are.
 type sums struct {
-	public     sum
-	namespaces map[string]*sum
+	public struct {
+		sum
+		// buckets are the digests of the finest buckets.
+		buckets [registryv1.MaxBuckets]registryv1.Digest
+	}
+	namespaces map[string]*namespaceSum
 }
 
-func newSums() sums { return sums{namespaces: map[string]*sum{}} }
+// namespaceSum is of what one namespace sees and not everyone. Many namespaces have little of that, so
+// only the buckets that are not empty cost anything.
+type namespaceSum struct {
+	sum
+	buckets bucketSums
+}
+
+func newSums() *sums { return &sums{namespaces: map[string]*namespaceSum{}} }
 
 func (s *sums) add(e *Entry) {
 	if e.Visibility.public {
 		s.public.add(e)
+		s.public.buckets[e.bucket].Add(e.Digest)
 		return
 	}
 	for _, namespace := range e.Visibility.namespaces {
-		if s.namespaces[namespace] == nil {
-			s.namespaces[namespace] = &sum{}
+		own := s.namespaces[namespace]
+		if own == nil {
+			own = &namespaceSum{buckets: bucketSums{}}
+			s.namespaces[namespace] = own
 		}
-		s.namespaces[namespace].add(e)
+		own.add(e)
+		own.buckets.add(e)
 	}
 }
 
 func (s *sums) remove(e *Entry) {
 	if e.Visibility.public {
 		s.public.remove(e)
+		s.public.buckets[e.bucket].Remove(e.Digest)
 		return
 	}
 	for _, namespace := range e.Visibility.namespaces {
 		own := s.namespaces[namespace]
 		own.remove(e)
+		own.buckets.remove(e)
 		if own.resources == 0 {
 			delete(s.namespaces, namespace)
 		}
@@ -146,7 +168,7 @@ func (s *sums) remove(e *Entry) {
 }
 
 func (s *sums) of(namespace string) sum {
-	total := s.public
+	total := s.public.sum
 	if own := s.namespaces[namespace]; own != nil {
 		total.digest.Add(own.digest)
 		total.resources += own.resources

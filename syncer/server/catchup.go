@@ -15,26 +15,37 @@ import (
 const fullReuse = 10 * time.Second
 
 // welcome chooses how the VM is brought up to date, says so and, unless the log has the rest, sends
-// the whole view. A VM that has to wait for its turn waits before it is welcomed: from then on it takes
+// what the VM lacks. A VM that has to wait for its turn waits before it is welcomed: from then on it takes
 // silence for a fault.
-func (st *stream) welcome(ctx context.Context, position *registryv1.Position) error {
-	mode := st.chooseMode(position)
-	if mode == registryv1.Mode_MODE_RESUME {
-		return st.sayWelcome(mode)
+func (st *stream) welcome(ctx context.Context, hello *registryv1.Hello) error {
+	mode := st.chooseMode(hello)
+	switch mode {
+	case registryv1.Mode_MODE_RESUME:
+		st.begun(modeResume)
+		return st.sayWelcome(mode, 0)
+	case registryv1.Mode_MODE_COMPARE:
+		st.setMode(modeCompare)
+		if done, err := st.compareAtOnce(hello.GetHolding()); done || err != nil {
+			return err
+		}
 	}
 	release, err := st.server.admit(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if err := st.sayWelcome(mode); err != nil {
+	if mode == registryv1.Mode_MODE_COMPARE {
+		return st.compare(ctx, hello.GetHolding())
+	}
+	st.begun(modeFull)
+	if err := st.sayWelcome(mode, 0); err != nil {
 		return err
 	}
 	return st.replace(ctx)
 }
 
-func (st *stream) sayWelcome(mode registryv1.Mode) error {
-	st.server.metrics.syncs.WithLabelValues(st.mode).Inc()
+// sayWelcome says how the VM is brought up to date, and with a Compare, in how many buckets.
+func (st *stream) sayWelcome(mode registryv1.Mode, buckets int) error {
 	st.welcomed.Store(true)
 	return st.send(&registryv1.WatchResponse{Response: &registryv1.WatchResponse_Welcome{Welcome: &registryv1.Welcome{
 		Mode:                    mode,
@@ -42,20 +53,28 @@ func (st *stream) sayWelcome(mode registryv1.Mode) error {
 		View:                    st.who.namespace,
 		ClusterDomain:           st.server.opts.ClusterDomain,
 		HeartbeatIntervalMillis: uint32(st.server.opts.HeartbeatInterval.Milliseconds()),
+		Buckets:                 uint32(buckets),
 	}}})
 }
 
-// chooseMode decides by what the VM holds: RESUME when the log takes it from there, else FULL. COMPARE
-// belongs in between, for a position that is of use but not in the log.
-func (st *stream) chooseMode(position *registryv1.Position) registryv1.Mode {
-	if st.canResume(position) {
+// begun notes how the VM is brought up to date.
+func (st *stream) begun(mode string) {
+	st.setMode(mode)
+	st.server.metrics.syncs.WithLabelValues(mode).Inc()
+}
+
+// chooseMode decides by what the VM holds: RESUME when the log takes it from there, COMPARE when it is
+// of use and not in the log, else FULL.
+func (st *stream) chooseMode(hello *registryv1.Hello) registryv1.Mode {
+	if position := hello.GetPosition(); st.canResume(position) {
 		st.cursor = position.GetRevision()
 		st.sent.Store(st.cursor)
 		st.acked.Store(st.cursor)
-		st.setMode(modeResume)
 		return registryv1.Mode_MODE_RESUME
 	}
-	st.setMode(modeFull)
+	if st.comparable(hello) {
+		return registryv1.Mode_MODE_COMPARE
+	}
 	return registryv1.Mode_MODE_FULL
 }
 

@@ -43,7 +43,7 @@ func TestEveryVMConverges(t *testing.T) {
 					s.apply(randomUpdate(random))
 				}
 				namespace := namespaces[random.IntN(len(namespaces))]
-				vms[namespace] = s.comeBack(vms[namespace], namespace, random.IntN(3))
+				vms[namespace] = s.comeBack(vms[namespace], namespace, random.IntN(4))
 			}
 			// A change that all see, so that all know when the rest is there.
 			s.apply(service("marker", "marker", "10.0.0.9", registry.Public()))
@@ -61,6 +61,9 @@ func TestEveryVMConverges(t *testing.T) {
 				if !maps.Equal(got, want) {
 					t.Errorf("a VM of %q holds %v, want the keys of %v", namespace, v.keys(), want)
 				}
+			}
+			if counterValue(t, s.server.metrics.syncs.WithLabelValues(modeCompare)) == 0 {
+				t.Error("no VM was compared: the test shows less than it says")
 			}
 			if resumed := counterValue(t, s.server.metrics.syncs.WithLabelValues(modeResume)) > 0; test.resumes && !resumed {
 				t.Error("no VM resumed: the test shows less than it says")
@@ -83,7 +86,8 @@ func randomUpdate(random *rand.Rand) registry.Update {
 	return service("prod", name, fmt.Sprintf("10.0.0.%d", random.IntN(5)), visibilities[random.IntN(len(visibilities))])
 }
 
-// comeBack ends a VM's stream, or not, and opens another with what it holds, or nothing.
+// comeBack ends a VM's stream, or not, and opens another with what it holds, to resume or to be compared,
+// or with nothing.
 func (s *syncer) comeBack(v *vm, namespace string, how int) *vm {
 	s.t.Helper()
 	if how == 0 || v.revision == 0 && how == 1 {
@@ -94,12 +98,17 @@ func (s *syncer) comeBack(v *vm, namespace string, how int) *vm {
 	}
 	again := openStream(s.t, s.dial())
 	hello := &registryv1.Hello{Namespace: namespace}
-	if last := len(v.frames) - 1; how == 1 && (last < 0 || !v.frames[last].GetMore()) {
+	if last := len(v.frames) - 1; how != 2 && (last < 0 || !v.frames[last].GetMore()) {
 		again.revision, again.resources = v.revision, v.resources
-		hello.Position = v.position()
+		if how == 1 {
+			hello.Position = v.position()
+		} else {
+			again.comparing, hello.Compare, hello.Holding = true, true, v.holding(namespace)
+		}
 	}
 	again.say(helloOf(hello))
-	again.until("the first heartbeat", func() bool { return again.heartbeat != nil })
+	again.until("the welcome", func() bool { return again.welcome != nil })
+	again.compare()
 	return again
 }
 

@@ -10,4 +10,8 @@
 // else. When its view's head moves, it asks for what lies between; all streams that had caught up ask
 // for the same, so it is encoded once and the same bytes go to all of them. A stream that is slow asks
 // for a longer range later. No stream has a queue, and none waits for another.
+//
+// A VM that comes with something that the log cannot take from there is compared: by one digest, which
+// costs next to nothing, then by digests of buckets, then by digests of resources. Only what differs is
+// sent. All but the first is admitted like a whole view, as it may hold as much.
 package server

@@ -155,6 +155,9 @@ type vm struct {
 	revision  uint64
 	frames    []*registryv1.Delta
 	heartbeat *registryv1.Heartbeat // the latest
+	differing *registryv1.DifferingBuckets
+	// comparing: a Delta from revision zero is the outcome of a Compare.
+	comparing bool
 }
 
 // dial connects to a syncer without TLS.
@@ -242,6 +245,8 @@ func (v *vm) take(response *registryv1.WatchResponse) {
 	case *registryv1.WatchResponse_Heartbeat:
 		v.heartbeat = response.Heartbeat
 		v.checkProof()
+	case *registryv1.WatchResponse_DifferingBuckets:
+		v.differing = response.DifferingBuckets
 	default:
 		v.t.Fatalf("unexpected response %T", response)
 	}
@@ -249,13 +254,16 @@ func (v *vm) take(response *registryv1.WatchResponse) {
 
 func (v *vm) applyFrame(delta *registryv1.Delta) {
 	v.t.Helper()
-	if !delta.GetReplace() && delta.GetFromRevision() != v.revision {
+	if from := delta.GetFromRevision(); !delta.GetReplace() && from != v.revision && (!v.comparing || from != 0) {
 		v.t.Fatalf("delta is from revision %d, want %d", delta.GetFromRevision(), v.revision)
 	}
 	first := len(v.frames) == 0 || !v.frames[len(v.frames)-1].GetMore()
 	v.frames = append(v.frames, delta)
 	if delta.GetReplace() && first {
 		clear(v.resources)
+	}
+	for _, digest := range delta.GetRemovedDigests() {
+		v.removeDigest(registryv1.Digest(digest))
 	}
 	for _, key := range delta.GetRemovals() {
 		if _, found := v.resources[key]; !found {
@@ -267,8 +275,19 @@ func (v *vm) applyFrame(delta *registryv1.Delta) {
 		v.resources[upsert.GetKey()] = upsert.GetBody()
 	}
 	if !delta.GetMore() {
-		v.revision = delta.GetToRevision()
+		v.revision, v.comparing = delta.GetToRevision(), false
 	}
+}
+
+func (v *vm) removeDigest(digest registryv1.Digest) {
+	v.t.Helper()
+	for key, body := range v.resources {
+		if registryv1.DigestResource(key, body) == digest {
+			delete(v.resources, key)
+			return
+		}
+	}
+	v.t.Errorf("removal of digest %x, which the VM does not hold", digest)
 }
 
 // checkProof holds a heartbeat against what was sent.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/mem"
@@ -23,6 +24,7 @@ const (
 	deltaReplace    protowire.Number = 5
 	deltaMore       protowire.Number = 6
 	deltaObservedAt protowire.Number = 7
+	deltaRemoved    protowire.Number = 8
 
 	resourceKey  protowire.Number = 1
 	resourceBody protowire.Number = 2
@@ -79,6 +81,24 @@ func encodeChanges(changes registry.Changes, limit int) *delta {
 	return d
 }
 
+// encodeDifference encodes the outcome of a Compare: changes, and digests of resources that are no more.
+func encodeDifference(changes registry.Changes, removed []uint64, limit int) *delta {
+	e := encoder{to: changes.To, limit: limit}
+	for digests := range slices.Chunk(removed, digestsAtOnce) {
+		e.removedDigests(digests)
+	}
+	for _, key := range changes.Removals {
+		e.removal(key)
+	}
+	for _, entry := range changes.Upserts {
+		e.upsert(entry)
+	}
+	return e.finish(time.Time{})
+}
+
+// digestsAtOnce is how many digests stand in one packed field: 4 KiB.
+const digestsAtOnce = 512
+
 // encoder fills frames one after the other. A frame is within the limit unless a single resource is
 // larger. Bodies are copied as the registry holds them.
 type encoder struct {
@@ -107,6 +127,16 @@ func (e *encoder) removal(key string) {
 	e.room(protowire.SizeTag(deltaRemovals) + protowire.SizeBytes(len(key)))
 	e.open = protowire.AppendTag(e.open, deltaRemovals, protowire.BytesType)
 	e.open = protowire.AppendString(e.open, key)
+}
+
+func (e *encoder) removedDigests(digests []uint64) {
+	size := len(digests) * protowire.SizeFixed64()
+	e.room(protowire.SizeTag(deltaRemoved) + protowire.SizeBytes(size))
+	e.open = protowire.AppendTag(e.open, deltaRemoved, protowire.BytesType)
+	e.open = protowire.AppendVarint(e.open, uint64(size))
+	for _, digest := range digests {
+		e.open = protowire.AppendFixed64(e.open, digest)
+	}
 }
 
 // room closes the open frame if size more bytes would be too many for it.

@@ -10,12 +10,13 @@ const subsystem = "meshvm_syncer"
 
 // metrics counts what the server does.
 type metrics struct {
-	streams    *prometheus.CounterVec // by code
-	syncs      *prometheus.CounterVec // by mode
-	compacted  prometheus.Counter
-	frames     prometheus.Counter
-	bytes      prometheus.Counter
-	heartbeats prometheus.Counter
+	streams      *prometheus.CounterVec // by code
+	syncs        *prometheus.CounterVec // by mode
+	compacted    prometheus.Counter
+	compareBytes prometheus.Counter
+	frames       prometheus.Counter
+	bytes        prometheus.Counter
+	heartbeats   prometheus.Counter
 
 	cacheHits, cacheMisses prometheus.Counter
 
@@ -37,8 +38,9 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		streams:      vector("streams_total", "Watch streams that ended, by gRPC status code.", "code"),
-		syncs:        vector("syncs_total", "Watch streams brought up to date, by mode: full or resume.", "mode"),
+		syncs:        vector("syncs_total", "Watch streams brought up to date, by mode: full, compare or resume.", "mode"),
 		compacted:    counter("compacted_total", "Full syncs in the middle of a stream, because the change log no longer reached back to where it was."),
+		compareBytes: counter("compare_bytes_total", "Bytes of digests exchanged to find out what differs, both ways, before TLS."),
 		frames:       counter("frames_sent_total", "Delta frames sent."),
 		bytes:        counter("frame_bytes_sent_total", "Bytes of delta frames sent, before TLS."),
 		heartbeats:   counter("heartbeats_sent_total", "Heartbeats sent."),
@@ -52,7 +54,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 	for _, code := range []codes.Code{codes.OK, codes.Canceled, codes.InvalidArgument, codes.PermissionDenied, codes.Unavailable, codes.Aborted, codes.Internal} {
 		m.streams.WithLabelValues(code.String())
 	}
-	for _, mode := range []string{modeFull, modeResume} {
+	for _, mode := range []string{modeFull, modeCompare, modeResume} {
 		m.syncs.WithLabelValues(mode)
 	}
 	return m
@@ -60,8 +62,9 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 
 // Values of the label mode.
 const (
-	modeFull   = "full"
-	modeResume = "resume"
+	modeFull    = "full"
+	modeCompare = "compare"
+	modeResume  = "resume"
 )
 
 // collector reads at scrape time what need not be counted along the way.

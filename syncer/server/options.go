@@ -28,7 +28,7 @@ type Options struct {
 	CoalesceWindow time.Duration
 	// HeartbeatInterval is the time between two heartbeats of a stream. Zero: 5 s.
 	HeartbeatInterval time.Duration
-	// HelloTimeout is how long a stream may take for its Hello. Zero: 10 s.
+	// HelloTimeout is how long a stream may take for its Hello, and for each answer in a Compare. Zero: 10 s.
 	HelloTimeout time.Duration
 	// SendTimeout is how long a VM may take to make room for one frame. Zero: 30 s.
 	SendTimeout time.Duration

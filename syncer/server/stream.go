@@ -18,10 +18,13 @@ import (
 
 // stream is one VM's stream.
 type stream struct {
-	server   *Server
-	rpc      watchStream
-	end      context.CancelCauseFunc
-	requests chan *registryv1.WatchRequest // the first request only
+	server *Server
+	rpc    watchStream
+	end    context.CancelCauseFunc
+	// requests are the first one and those that are due in a Compare.
+	requests chan *registryv1.WatchRequest
+	// due is which of a Compare's answers the VM owes.
+	due atomic.Int32
 
 	who  watcher
 	view *view
@@ -38,6 +41,13 @@ type stream struct {
 	// welcomed is set as soon as an Ack is in order.
 	welcomed atomic.Bool
 }
+
+// Values of stream.due.
+const (
+	dueNothing int32 = iota
+	dueBucketDigests
+	dueResourceDigests
+)
 
 func newStream(s *Server, rpc watchStream, end context.CancelCauseFunc) *stream {
 	return &stream{server: s, rpc: rpc, end: end, requests: make(chan *registryv1.WatchRequest, 1), since: s.opts.Now()}
@@ -64,8 +74,8 @@ func (st *stream) receive() error {
 }
 
 // handle takes in a request after the first.
-func (st *stream) handle(request *registryv1.WatchRequest) error {
-	switch request := request.GetRequest().(type) {
+func (st *stream) handle(whole *registryv1.WatchRequest) error {
+	switch request := whole.GetRequest().(type) {
 	case *registryv1.WatchRequest_Ack:
 		revision := request.Ack.GetRevision()
 		if !st.welcomed.Load() {
@@ -76,11 +86,35 @@ func (st *stream) handle(request *registryv1.WatchRequest) error {
 		}
 		st.acked.Store(revision)
 		return nil
+	case *registryv1.WatchRequest_BucketDigests:
+		return st.answer(whole, dueBucketDigests, false)
+	case *registryv1.WatchRequest_ResourceDigests:
+		return st.answer(whole, dueResourceDigests, request.ResourceDigests.GetMore())
 	case nil:
 		return nil // of a newer kind: a reader ignores what it does not know
 	default:
-		return status.Errorf(codes.InvalidArgument, "%T is out of turn: after hello this stream takes acks", request)
+		return outOfTurn(request)
 	}
+}
+
+// answer hands on what is due in a Compare. Unless more of it follows, nothing is due after it.
+func (st *stream) answer(request *registryv1.WatchRequest, due int32, more bool) error {
+	if st.due.Load() != due {
+		return outOfTurn(request.GetRequest())
+	}
+	if !more {
+		st.due.Store(dueNothing)
+	}
+	select {
+	case st.requests <- request:
+		return nil
+	case <-st.rpc.Context().Done():
+		return st.rpc.Context().Err()
+	}
+}
+
+func outOfTurn(request any) error {
+	return status.Errorf(codes.InvalidArgument, "%T is out of turn: after hello this stream takes acks, and what a compare asks for", request)
 }
 
 // hello is the VM's first request.
@@ -101,8 +135,8 @@ func (st *stream) hello(ctx context.Context) (*registryv1.Hello, error) {
 }
 
 // run brings the VM up to date and keeps it so until the context ends.
-func (st *stream) run(ctx context.Context, position *registryv1.Position) error {
-	if err := st.welcome(ctx, position); err != nil {
+func (st *stream) run(ctx context.Context, hello *registryv1.Hello) error {
+	if err := st.welcome(ctx, hello); err != nil {
 		return err
 	}
 	// The first heartbeat proves the initial state; the others are spread, so that the streams of many

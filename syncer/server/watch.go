@@ -55,7 +55,7 @@ func (s *Server) watch(rpc watchStream) error {
 	started := s.opts.Now()
 	s.opts.Log.Debug("watch started", "node", who.node, "namespace", who.namespace, "identity", who.identity, "address", who.address, "version", who.version)
 
-	s.goStream(end, func() error { return st.run(ctx, hello.GetPosition()) })
+	s.goStream(end, func() error { return st.run(ctx, hello) })
 	<-ctx.Done()
 	err = ending(context.Cause(ctx))
 	s.opts.Log.Debug("watch ended", "node", who.node, "namespace", who.namespace, "after", s.opts.Now().Sub(started).Round(time.Millisecond), "reason", err)

@@ -14,7 +14,7 @@ type WatcherStatus struct {
 	Namespace, Identity string
 	// Address it comes from.
 	Address string
-	// Since is when it came, and Mode how it was brought up to date: full or resume.
+	// Since is when it came, and Mode how it was brought up to date: full, compare or resume.
 	Since time.Time
 	Mode  string
 	// Sent is the latest revision sent, Acked the latest that it says it has applied.

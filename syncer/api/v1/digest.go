@@ -6,9 +6,6 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Buckets is the number of buckets that a Compare divides a view into.
-const Buckets = 256
-
 // Digest is the digest of a set of resources: the sum, modulo 2^64, of the digests of its members.
 // It does not depend on order, and a member is added or taken away in constant time. The zero value
 // is the digest of the empty set.
@@ -34,6 +31,3 @@ func (d *Digest) Add(member Digest) { *d += member }
 
 // Remove takes a member out of the set.
 func (d *Digest) Remove(member Digest) { *d -= member }
-
-// Bucket is the bucket, below Buckets, that a key falls into.
-func Bucket(key string) int { return int(xxhash.Sum64String(key) % Buckets) }

@@ -2,21 +2,33 @@
 //
 // One stream a VM, opened by the VM. The conversation:
 //
-//	VM -> Hello                     what it holds: (generation, revision, view)
+//	VM -> Hello                     what it holds: (generation, revision, view), and its digest
 //	      Welcome -> VM             how the syncer brings it up to date:
 //
 //	  RESUME   the log still reaches back to that revision: only what came since follows.
-//	  COMPARE  it does not, but the VM holds something: the VM sends the digest of each bucket,
-//	           the syncer names those that differ, the VM lists what it holds in them, and only
-//	           resources that differ follow.
+//	  COMPARE  it does not, but the VM holds something of this view: only resources that differ
+//	           follow. Where the digest in Hello is the view's, that is none, and nothing else is
+//	           said. Else the VM sends the digest of each bucket, the syncer names those that
+//	           differ, and the VM lists the digests of what it holds in them.
 //	  FULL     the VM holds nothing of use: the whole view follows.
 //
 //	      Delta -> VM               the difference, then every later change as it happens
 //	      Heartbeat -> VM           at intervals: the digest that the VM must now have
 //	VM -> Ack                       what it has applied, coalesced
 //
-// A VM whose digest does not match a heartbeat's counts it, logs it and opens the stream again
-// with a Hello that says it holds nothing it trusts. It goes on answering meanwhile.
+// A VM whose digest does not match a heartbeat's counts it, logs it and opens the stream again with
+// a Hello that has no position, so that the syncer compares. One that does not match after a Compare
+// leaves out what it holds too, so that the whole view follows. It goes on answering meanwhile.
+//
+// A Compare is of one revision, whatever changes while it goes on:
+//
+//	Welcome         the digest in Hello is that of revision R: Delta from 0 to R, with nothing in it
+//	BucketDigests   held against the view at revision R
+//	ResourceDigests held against the view at a later revision S, in the buckets that differed at R.
+//	                The others were equal at R: what they went through up to S is in the log.
+//	Delta           from 0 to S, and later ones from S on
+//
+// In place of any of its steps a syncer may send the whole view: a Delta with `replace`.
 //
 // Fields are only ever added. A reader ignores what it does not know.
 
@@ -516,10 +528,13 @@ type Hello struct {
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	// The namespace that the VM says it is in. It counts only where no identity says otherwise.
 	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// What the mirror holds. Absent when it holds nothing, or nothing it trusts.
+	// What the mirror holds. Absent when it holds nothing, or nothing it trusts to be of a revision.
 	Position *Position `protobuf:"bytes,4,opt,name=position,proto3" json:"position,omitempty"`
 	// Whether this VM can follow a Welcome with COMPARE.
-	Compare       bool `protobuf:"varint,5,opt,name=compare,proto3" json:"compare,omitempty"`
+	Compare bool `protobuf:"varint,5,opt,name=compare,proto3" json:"compare,omitempty"`
+	// What the mirror holds, whatever revision it is of. Absent when it holds nothing, or when the whole
+	// view is wanted.
+	Holding       *Holding `protobuf:"bytes,6,opt,name=holding,proto3" json:"holding,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -589,6 +604,84 @@ func (x *Hello) GetCompare() bool {
 	return false
 }
 
+func (x *Hello) GetHolding() *Holding {
+	if x != nil {
+		return x.Holding
+	}
+	return nil
+}
+
+// Holding is what can be compared. Another view, or another cluster domain, makes it worthless.
+type Holding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace whose view it is, and the cluster domain that came with it.
+	View          string `protobuf:"bytes,1,opt,name=view,proto3" json:"view,omitempty"`
+	ClusterDomain string `protobuf:"bytes,2,opt,name=cluster_domain,json=clusterDomain,proto3" json:"cluster_domain,omitempty"`
+	// The sum of the digests of every resource, and the number of resources, as in Heartbeat.
+	Digest        uint64 `protobuf:"fixed64,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	Resources     uint64 `protobuf:"varint,4,opt,name=resources,proto3" json:"resources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Holding) Reset() {
+	*x = Holding{}
+	mi := &file_v1_registry_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Holding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Holding) ProtoMessage() {}
+
+func (x *Holding) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_registry_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Holding.ProtoReflect.Descriptor instead.
+func (*Holding) Descriptor() ([]byte, []int) {
+	return file_v1_registry_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Holding) GetView() string {
+	if x != nil {
+		return x.View
+	}
+	return ""
+}
+
+func (x *Holding) GetClusterDomain() string {
+	if x != nil {
+		return x.ClusterDomain
+	}
+	return ""
+}
+
+func (x *Holding) GetDigest() uint64 {
+	if x != nil {
+		return x.Digest
+	}
+	return 0
+}
+
+func (x *Holding) GetResources() uint64 {
+	if x != nil {
+		return x.Resources
+	}
+	return 0
+}
+
 // Position is a point in one view of one syncer process's history.
 type Position struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -604,7 +697,7 @@ type Position struct {
 
 func (x *Position) Reset() {
 	*x = Position{}
-	mi := &file_v1_registry_proto_msgTypes[3]
+	mi := &file_v1_registry_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +709,7 @@ func (x *Position) String() string {
 func (*Position) ProtoMessage() {}
 
 func (x *Position) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[3]
+	mi := &file_v1_registry_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +722,7 @@ func (x *Position) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Position.ProtoReflect.Descriptor instead.
 func (*Position) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{3}
+	return file_v1_registry_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Position) GetGeneration() string {
@@ -666,13 +759,16 @@ type Welcome struct {
 	// The time between two heartbeats, in milliseconds. A VM that hears nothing for three of them
 	// gives the stream up.
 	HeartbeatIntervalMillis uint32 `protobuf:"varint,5,opt,name=heartbeat_interval_millis,json=heartbeatIntervalMillis,proto3" json:"heartbeat_interval_millis,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	// With COMPARE, the number of buckets: a power of two. Zero: the digest in Hello is the view's, and
+	// the VM has nothing to send.
+	Buckets       uint32 `protobuf:"varint,6,opt,name=buckets,proto3" json:"buckets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_v1_registry_proto_msgTypes[4]
+	mi := &file_v1_registry_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +780,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[4]
+	mi := &file_v1_registry_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +793,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{4}
+	return file_v1_registry_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Welcome) GetMode() Mode {
@@ -735,6 +831,13 @@ func (x *Welcome) GetHeartbeatIntervalMillis() uint32 {
 	return 0
 }
 
+func (x *Welcome) GetBuckets() uint32 {
+	if x != nil {
+		return x.Buckets
+	}
+	return 0
+}
+
 // Resource is one entry of the registry as a VM stores it.
 type Resource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -748,7 +851,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_v1_registry_proto_msgTypes[5]
+	mi := &file_v1_registry_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -760,7 +863,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[5]
+	mi := &file_v1_registry_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -773,7 +876,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{5}
+	return file_v1_registry_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Resource) GetKey() string {
@@ -794,7 +897,8 @@ func (x *Resource) GetBody() []byte {
 // or not at all.
 type Delta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The revision that the mirror must be at. Zero with `replace`.
+	// The revision that the mirror must be at. Zero with `replace`, and where the Delta is the outcome
+	// of a Compare: then the mirror must hold what it held when it said Hello.
 	FromRevision uint64 `protobuf:"varint,1,opt,name=from_revision,json=fromRevision,proto3" json:"from_revision,omitempty"`
 	// The revision that the mirror is at afterwards.
 	ToRevision uint64 `protobuf:"varint,2,opt,name=to_revision,json=toRevision,proto3" json:"to_revision,omitempty"`
@@ -807,14 +911,17 @@ type Delta struct {
 	// More frames of this same Delta follow. It is applied with the one that has `more` unset.
 	More bool `protobuf:"varint,6,opt,name=more,proto3" json:"more,omitempty"`
 	// When the oldest change in this Delta was seen by the source. Absent for initial state.
-	ObservedAt    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=observed_at,json=observedAt,proto3" json:"observed_at,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ObservedAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=observed_at,json=observedAt,proto3" json:"observed_at,omitempty"`
+	// In the outcome of a Compare, those of the VM's resource digests that are not in the view. Their
+	// resources are changed, then the key is among the upserts, or gone.
+	RemovedDigests []uint64 `protobuf:"fixed64,8,rep,packed,name=removed_digests,json=removedDigests,proto3" json:"removed_digests,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Delta) Reset() {
 	*x = Delta{}
-	mi := &file_v1_registry_proto_msgTypes[6]
+	mi := &file_v1_registry_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +933,7 @@ func (x *Delta) String() string {
 func (*Delta) ProtoMessage() {}
 
 func (x *Delta) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[6]
+	mi := &file_v1_registry_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +946,7 @@ func (x *Delta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delta.ProtoReflect.Descriptor instead.
 func (*Delta) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{6}
+	return file_v1_registry_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Delta) GetFromRevision() uint64 {
@@ -891,6 +998,13 @@ func (x *Delta) GetObservedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Delta) GetRemovedDigests() []uint64 {
+	if x != nil {
+		return x.RemovedDigests
+	}
+	return nil
+}
+
 // Heartbeat proves that a mirror is current: sent at intervals, and right after the initial state.
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -909,7 +1023,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_v1_registry_proto_msgTypes[7]
+	mi := &file_v1_registry_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -921,7 +1035,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[7]
+	mi := &file_v1_registry_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -934,7 +1048,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{7}
+	return file_v1_registry_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Heartbeat) GetRevision() uint64 {
@@ -976,7 +1090,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_v1_registry_proto_msgTypes[8]
+	mi := &file_v1_registry_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -988,7 +1102,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[8]
+	mi := &file_v1_registry_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1001,7 +1115,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{8}
+	return file_v1_registry_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Ack) GetRevision() uint64 {
@@ -1011,7 +1125,8 @@ func (x *Ack) GetRevision() uint64 {
 	return 0
 }
 
-// BucketDigests opens a Compare: the digest of each bucket of the mirror, in order.
+// BucketDigests opens a Compare: the digest of each bucket of the mirror, in order, as many as
+// Welcome says.
 type BucketDigests struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digests       []uint64               `protobuf:"fixed64,1,rep,packed,name=digests,proto3" json:"digests,omitempty"`
@@ -1021,7 +1136,7 @@ type BucketDigests struct {
 
 func (x *BucketDigests) Reset() {
 	*x = BucketDigests{}
-	mi := &file_v1_registry_proto_msgTypes[9]
+	mi := &file_v1_registry_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1033,7 +1148,7 @@ func (x *BucketDigests) String() string {
 func (*BucketDigests) ProtoMessage() {}
 
 func (x *BucketDigests) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[9]
+	mi := &file_v1_registry_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1046,7 +1161,7 @@ func (x *BucketDigests) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BucketDigests.ProtoReflect.Descriptor instead.
 func (*BucketDigests) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{9}
+	return file_v1_registry_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BucketDigests) GetDigests() []uint64 {
@@ -1056,8 +1171,8 @@ func (x *BucketDigests) GetDigests() []uint64 {
 	return nil
 }
 
-// DifferingBuckets names the buckets whose digests do not match the view's. The VM answers with
-// what it holds in them. None differ: an empty list, and the VM need not answer.
+// DifferingBuckets names the buckets whose digests do not match the view's, in ascending order. The
+// VM answers with what it holds in them. None differ: an empty list, and the VM must not answer.
 type DifferingBuckets struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Buckets       []uint32               `protobuf:"varint,1,rep,packed,name=buckets,proto3" json:"buckets,omitempty"`
@@ -1067,7 +1182,7 @@ type DifferingBuckets struct {
 
 func (x *DifferingBuckets) Reset() {
 	*x = DifferingBuckets{}
-	mi := &file_v1_registry_proto_msgTypes[10]
+	mi := &file_v1_registry_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1079,7 +1194,7 @@ func (x *DifferingBuckets) String() string {
 func (*DifferingBuckets) ProtoMessage() {}
 
 func (x *DifferingBuckets) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[10]
+	mi := &file_v1_registry_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1092,7 +1207,7 @@ func (x *DifferingBuckets) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DifferingBuckets.ProtoReflect.Descriptor instead.
 func (*DifferingBuckets) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{10}
+	return file_v1_registry_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DifferingBuckets) GetBuckets() []uint32 {
@@ -1102,18 +1217,26 @@ func (x *DifferingBuckets) GetBuckets() []uint32 {
 	return nil
 }
 
-// ResourceDigests lists what a VM holds in the buckets that differ. The syncer answers with one
-// Delta that holds just what is missing, changed or gone.
+// ResourceDigests lists what a VM holds in the buckets that differ. Added up they are the digests of
+// those buckets, so that nothing can be left out or come twice. The syncer answers with one Delta that
+// holds just what is missing, changed or gone.
 type ResourceDigests struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Resources     []*ResourceDigest      `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Not spoken: digests alone say it in a fifth of the bytes.
+	//
+	// Deprecated: Marked as deprecated in v1/registry.proto.
+	Resources []*ResourceDigest `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
+	// The digests of the resources, in no particular order.
+	Digests []uint64 `protobuf:"fixed64,2,rep,packed,name=digests,proto3" json:"digests,omitempty"`
+	// More messages with the rest follow.
+	More          bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ResourceDigests) Reset() {
 	*x = ResourceDigests{}
-	mi := &file_v1_registry_proto_msgTypes[11]
+	mi := &file_v1_registry_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1248,7 @@ func (x *ResourceDigests) String() string {
 func (*ResourceDigests) ProtoMessage() {}
 
 func (x *ResourceDigests) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[11]
+	mi := &file_v1_registry_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,9 +1261,10 @@ func (x *ResourceDigests) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceDigests.ProtoReflect.Descriptor instead.
 func (*ResourceDigests) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{11}
+	return file_v1_registry_proto_rawDescGZIP(), []int{12}
 }
 
+// Deprecated: Marked as deprecated in v1/registry.proto.
 func (x *ResourceDigests) GetResources() []*ResourceDigest {
 	if x != nil {
 		return x.Resources
@@ -1148,7 +1272,21 @@ func (x *ResourceDigests) GetResources() []*ResourceDigest {
 	return nil
 }
 
-// ResourceDigest is one resource that a VM holds.
+func (x *ResourceDigests) GetDigests() []uint64 {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
+func (x *ResourceDigests) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// ResourceDigest is one resource that a VM holds. Not spoken.
 type ResourceDigest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -1159,7 +1297,7 @@ type ResourceDigest struct {
 
 func (x *ResourceDigest) Reset() {
 	*x = ResourceDigest{}
-	mi := &file_v1_registry_proto_msgTypes[12]
+	mi := &file_v1_registry_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1309,7 @@ func (x *ResourceDigest) String() string {
 func (*ResourceDigest) ProtoMessage() {}
 
 func (x *ResourceDigest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[12]
+	mi := &file_v1_registry_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1322,7 @@ func (x *ResourceDigest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceDigest.ProtoReflect.Descriptor instead.
 func (*ResourceDigest) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{12}
+	return file_v1_registry_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ResourceDigest) GetKey() string {
@@ -1216,7 +1354,7 @@ type Body struct {
 
 func (x *Body) Reset() {
 	*x = Body{}
-	mi := &file_v1_registry_proto_msgTypes[13]
+	mi := &file_v1_registry_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1366,7 @@ func (x *Body) String() string {
 func (*Body) ProtoMessage() {}
 
 func (x *Body) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[13]
+	mi := &file_v1_registry_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1379,7 @@ func (x *Body) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Body.ProtoReflect.Descriptor instead.
 func (*Body) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{13}
+	return file_v1_registry_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Body) GetBody() isBody_Body {
@@ -1328,7 +1466,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_v1_registry_proto_msgTypes[14]
+	mi := &file_v1_registry_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1478,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[14]
+	mi := &file_v1_registry_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1491,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{14}
+	return file_v1_registry_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Service) GetHost() string {
@@ -1449,7 +1587,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_v1_registry_proto_msgTypes[15]
+	mi := &file_v1_registry_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +1599,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[15]
+	mi := &file_v1_registry_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +1612,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{15}
+	return file_v1_registry_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Port) GetName() string {
@@ -1521,7 +1659,7 @@ type EndpointSlice struct {
 
 func (x *EndpointSlice) Reset() {
 	*x = EndpointSlice{}
-	mi := &file_v1_registry_proto_msgTypes[16]
+	mi := &file_v1_registry_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1533,7 +1671,7 @@ func (x *EndpointSlice) String() string {
 func (*EndpointSlice) ProtoMessage() {}
 
 func (x *EndpointSlice) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[16]
+	mi := &file_v1_registry_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1546,7 +1684,7 @@ func (x *EndpointSlice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointSlice.ProtoReflect.Descriptor instead.
 func (*EndpointSlice) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{16}
+	return file_v1_registry_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *EndpointSlice) GetNamespace() string {
@@ -1610,7 +1748,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_v1_registry_proto_msgTypes[17]
+	mi := &file_v1_registry_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1760,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[17]
+	mi := &file_v1_registry_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1773,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{17}
+	return file_v1_registry_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Endpoint) GetAddresses() [][]byte {
@@ -1698,7 +1836,7 @@ type Namespace struct {
 
 func (x *Namespace) Reset() {
 	*x = Namespace{}
-	mi := &file_v1_registry_proto_msgTypes[18]
+	mi := &file_v1_registry_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1710,7 +1848,7 @@ func (x *Namespace) String() string {
 func (*Namespace) ProtoMessage() {}
 
 func (x *Namespace) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[18]
+	mi := &file_v1_registry_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1723,7 +1861,7 @@ func (x *Namespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Namespace.ProtoReflect.Descriptor instead.
 func (*Namespace) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{18}
+	return file_v1_registry_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Namespace) GetName() string {
@@ -1757,19 +1895,25 @@ const file_v1_registry_proto_rawDesc = "" +
 	"\theartbeat\x18\x03 \x01(\v2\x1d.meshvm.registry.v1.HeartbeatH\x00R\theartbeat\x12S\n" +
 	"\x11differing_buckets\x18\x04 \x01(\v2$.meshvm.registry.v1.DifferingBucketsH\x00R\x10differingBucketsB\n" +
 	"\n" +
-	"\bresponse\"\xa7\x01\n" +
+	"\bresponse\"\xde\x01\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1c\n" +
 	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x128\n" +
 	"\bposition\x18\x04 \x01(\v2\x1c.meshvm.registry.v1.PositionR\bposition\x12\x18\n" +
-	"\acompare\x18\x05 \x01(\bR\acompare\"Z\n" +
+	"\acompare\x18\x05 \x01(\bR\acompare\x125\n" +
+	"\aholding\x18\x06 \x01(\v2\x1b.meshvm.registry.v1.HoldingR\aholding\"z\n" +
+	"\aHolding\x12\x12\n" +
+	"\x04view\x18\x01 \x01(\tR\x04view\x12%\n" +
+	"\x0ecluster_domain\x18\x02 \x01(\tR\rclusterDomain\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\x06R\x06digest\x12\x1c\n" +
+	"\tresources\x18\x04 \x01(\x04R\tresources\"Z\n" +
 	"\bPosition\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\tR\n" +
 	"generation\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x12\n" +
-	"\x04view\x18\x03 \x01(\tR\x04view\"\xce\x01\n" +
+	"\x04view\x18\x03 \x01(\tR\x04view\"\xe8\x01\n" +
 	"\aWelcome\x12,\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x18.meshvm.registry.v1.ModeR\x04mode\x12\x1e\n" +
 	"\n" +
@@ -1777,10 +1921,11 @@ const file_v1_registry_proto_rawDesc = "" +
 	"generation\x12\x12\n" +
 	"\x04view\x18\x03 \x01(\tR\x04view\x12%\n" +
 	"\x0ecluster_domain\x18\x04 \x01(\tR\rclusterDomain\x12:\n" +
-	"\x19heartbeat_interval_millis\x18\x05 \x01(\rR\x17heartbeatIntervalMillis\"0\n" +
+	"\x19heartbeat_interval_millis\x18\x05 \x01(\rR\x17heartbeatIntervalMillis\x12\x18\n" +
+	"\abuckets\x18\x06 \x01(\rR\abuckets\"0\n" +
 	"\bResource\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\fR\x04body\"\x8c\x02\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"\xb5\x02\n" +
 	"\x05Delta\x12#\n" +
 	"\rfrom_revision\x18\x01 \x01(\x04R\ffromRevision\x12\x1f\n" +
 	"\vto_revision\x18\x02 \x01(\x04R\n" +
@@ -1790,7 +1935,8 @@ const file_v1_registry_proto_rawDesc = "" +
 	"\areplace\x18\x05 \x01(\bR\areplace\x12\x12\n" +
 	"\x04more\x18\x06 \x01(\bR\x04more\x12;\n" +
 	"\vobserved_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"observedAt\"\x98\x01\n" +
+	"observedAt\x12'\n" +
+	"\x0fremoved_digests\x18\b \x03(\x06R\x0eremovedDigests\"\x98\x01\n" +
 	"\tHeartbeat\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\x06R\x06digest\x12\x1c\n" +
@@ -1802,9 +1948,11 @@ const file_v1_registry_proto_rawDesc = "" +
 	"\rBucketDigests\x12\x18\n" +
 	"\adigests\x18\x01 \x03(\x06R\adigests\",\n" +
 	"\x10DifferingBuckets\x12\x18\n" +
-	"\abuckets\x18\x01 \x03(\rR\abuckets\"S\n" +
-	"\x0fResourceDigests\x12@\n" +
-	"\tresources\x18\x01 \x03(\v2\".meshvm.registry.v1.ResourceDigestR\tresources\":\n" +
+	"\abuckets\x18\x01 \x03(\rR\abuckets\"\x85\x01\n" +
+	"\x0fResourceDigests\x12D\n" +
+	"\tresources\x18\x01 \x03(\v2\".meshvm.registry.v1.ResourceDigestB\x02\x18\x01R\tresources\x12\x18\n" +
+	"\adigests\x18\x02 \x03(\x06R\adigests\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\":\n" +
 	"\x0eResourceDigest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\x06R\x06digest\"\xd2\x01\n" +
@@ -1887,7 +2035,7 @@ func file_v1_registry_proto_rawDescGZIP() []byte {
 }
 
 var file_v1_registry_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_v1_registry_proto_goTypes = []any{
 	(Mode)(0),                     // 0: meshvm.registry.v1.Mode
 	(Origin)(0),                   // 1: meshvm.registry.v1.Origin
@@ -1896,55 +2044,57 @@ var file_v1_registry_proto_goTypes = []any{
 	(*WatchRequest)(nil),          // 4: meshvm.registry.v1.WatchRequest
 	(*WatchResponse)(nil),         // 5: meshvm.registry.v1.WatchResponse
 	(*Hello)(nil),                 // 6: meshvm.registry.v1.Hello
-	(*Position)(nil),              // 7: meshvm.registry.v1.Position
-	(*Welcome)(nil),               // 8: meshvm.registry.v1.Welcome
-	(*Resource)(nil),              // 9: meshvm.registry.v1.Resource
-	(*Delta)(nil),                 // 10: meshvm.registry.v1.Delta
-	(*Heartbeat)(nil),             // 11: meshvm.registry.v1.Heartbeat
-	(*Ack)(nil),                   // 12: meshvm.registry.v1.Ack
-	(*BucketDigests)(nil),         // 13: meshvm.registry.v1.BucketDigests
-	(*DifferingBuckets)(nil),      // 14: meshvm.registry.v1.DifferingBuckets
-	(*ResourceDigests)(nil),       // 15: meshvm.registry.v1.ResourceDigests
-	(*ResourceDigest)(nil),        // 16: meshvm.registry.v1.ResourceDigest
-	(*Body)(nil),                  // 17: meshvm.registry.v1.Body
-	(*Service)(nil),               // 18: meshvm.registry.v1.Service
-	(*Port)(nil),                  // 19: meshvm.registry.v1.Port
-	(*EndpointSlice)(nil),         // 20: meshvm.registry.v1.EndpointSlice
-	(*Endpoint)(nil),              // 21: meshvm.registry.v1.Endpoint
-	(*Namespace)(nil),             // 22: meshvm.registry.v1.Namespace
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*Holding)(nil),               // 7: meshvm.registry.v1.Holding
+	(*Position)(nil),              // 8: meshvm.registry.v1.Position
+	(*Welcome)(nil),               // 9: meshvm.registry.v1.Welcome
+	(*Resource)(nil),              // 10: meshvm.registry.v1.Resource
+	(*Delta)(nil),                 // 11: meshvm.registry.v1.Delta
+	(*Heartbeat)(nil),             // 12: meshvm.registry.v1.Heartbeat
+	(*Ack)(nil),                   // 13: meshvm.registry.v1.Ack
+	(*BucketDigests)(nil),         // 14: meshvm.registry.v1.BucketDigests
+	(*DifferingBuckets)(nil),      // 15: meshvm.registry.v1.DifferingBuckets
+	(*ResourceDigests)(nil),       // 16: meshvm.registry.v1.ResourceDigests
+	(*ResourceDigest)(nil),        // 17: meshvm.registry.v1.ResourceDigest
+	(*Body)(nil),                  // 18: meshvm.registry.v1.Body
+	(*Service)(nil),               // 19: meshvm.registry.v1.Service
+	(*Port)(nil),                  // 20: meshvm.registry.v1.Port
+	(*EndpointSlice)(nil),         // 21: meshvm.registry.v1.EndpointSlice
+	(*Endpoint)(nil),              // 22: meshvm.registry.v1.Endpoint
+	(*Namespace)(nil),             // 23: meshvm.registry.v1.Namespace
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
 }
 var file_v1_registry_proto_depIdxs = []int32{
 	6,  // 0: meshvm.registry.v1.WatchRequest.hello:type_name -> meshvm.registry.v1.Hello
-	12, // 1: meshvm.registry.v1.WatchRequest.ack:type_name -> meshvm.registry.v1.Ack
-	13, // 2: meshvm.registry.v1.WatchRequest.bucket_digests:type_name -> meshvm.registry.v1.BucketDigests
-	15, // 3: meshvm.registry.v1.WatchRequest.resource_digests:type_name -> meshvm.registry.v1.ResourceDigests
-	8,  // 4: meshvm.registry.v1.WatchResponse.welcome:type_name -> meshvm.registry.v1.Welcome
-	10, // 5: meshvm.registry.v1.WatchResponse.delta:type_name -> meshvm.registry.v1.Delta
-	11, // 6: meshvm.registry.v1.WatchResponse.heartbeat:type_name -> meshvm.registry.v1.Heartbeat
-	14, // 7: meshvm.registry.v1.WatchResponse.differing_buckets:type_name -> meshvm.registry.v1.DifferingBuckets
-	7,  // 8: meshvm.registry.v1.Hello.position:type_name -> meshvm.registry.v1.Position
-	0,  // 9: meshvm.registry.v1.Welcome.mode:type_name -> meshvm.registry.v1.Mode
-	9,  // 10: meshvm.registry.v1.Delta.upserts:type_name -> meshvm.registry.v1.Resource
-	23, // 11: meshvm.registry.v1.Delta.observed_at:type_name -> google.protobuf.Timestamp
-	23, // 12: meshvm.registry.v1.Heartbeat.current_at:type_name -> google.protobuf.Timestamp
-	16, // 13: meshvm.registry.v1.ResourceDigests.resources:type_name -> meshvm.registry.v1.ResourceDigest
-	18, // 14: meshvm.registry.v1.Body.service:type_name -> meshvm.registry.v1.Service
-	20, // 15: meshvm.registry.v1.Body.endpoint_slice:type_name -> meshvm.registry.v1.EndpointSlice
-	22, // 16: meshvm.registry.v1.Body.namespace:type_name -> meshvm.registry.v1.Namespace
-	1,  // 17: meshvm.registry.v1.Service.origin:type_name -> meshvm.registry.v1.Origin
-	2,  // 18: meshvm.registry.v1.Service.address_kind:type_name -> meshvm.registry.v1.AddressKind
-	19, // 19: meshvm.registry.v1.Service.ports:type_name -> meshvm.registry.v1.Port
-	3,  // 20: meshvm.registry.v1.Port.protocol:type_name -> meshvm.registry.v1.Protocol
-	21, // 21: meshvm.registry.v1.EndpointSlice.endpoints:type_name -> meshvm.registry.v1.Endpoint
-	19, // 22: meshvm.registry.v1.EndpointSlice.ports:type_name -> meshvm.registry.v1.Port
-	4,  // 23: meshvm.registry.v1.Registry.Watch:input_type -> meshvm.registry.v1.WatchRequest
-	5,  // 24: meshvm.registry.v1.Registry.Watch:output_type -> meshvm.registry.v1.WatchResponse
-	24, // [24:25] is the sub-list for method output_type
-	23, // [23:24] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	13, // 1: meshvm.registry.v1.WatchRequest.ack:type_name -> meshvm.registry.v1.Ack
+	14, // 2: meshvm.registry.v1.WatchRequest.bucket_digests:type_name -> meshvm.registry.v1.BucketDigests
+	16, // 3: meshvm.registry.v1.WatchRequest.resource_digests:type_name -> meshvm.registry.v1.ResourceDigests
+	9,  // 4: meshvm.registry.v1.WatchResponse.welcome:type_name -> meshvm.registry.v1.Welcome
+	11, // 5: meshvm.registry.v1.WatchResponse.delta:type_name -> meshvm.registry.v1.Delta
+	12, // 6: meshvm.registry.v1.WatchResponse.heartbeat:type_name -> meshvm.registry.v1.Heartbeat
+	15, // 7: meshvm.registry.v1.WatchResponse.differing_buckets:type_name -> meshvm.registry.v1.DifferingBuckets
+	8,  // 8: meshvm.registry.v1.Hello.position:type_name -> meshvm.registry.v1.Position
+	7,  // 9: meshvm.registry.v1.Hello.holding:type_name -> meshvm.registry.v1.Holding
+	0,  // 10: meshvm.registry.v1.Welcome.mode:type_name -> meshvm.registry.v1.Mode
+	10, // 11: meshvm.registry.v1.Delta.upserts:type_name -> meshvm.registry.v1.Resource
+	24, // 12: meshvm.registry.v1.Delta.observed_at:type_name -> google.protobuf.Timestamp
+	24, // 13: meshvm.registry.v1.Heartbeat.current_at:type_name -> google.protobuf.Timestamp
+	17, // 14: meshvm.registry.v1.ResourceDigests.resources:type_name -> meshvm.registry.v1.ResourceDigest
+	19, // 15: meshvm.registry.v1.Body.service:type_name -> meshvm.registry.v1.Service
+	21, // 16: meshvm.registry.v1.Body.endpoint_slice:type_name -> meshvm.registry.v1.EndpointSlice
+	23, // 17: meshvm.registry.v1.Body.namespace:type_name -> meshvm.registry.v1.Namespace
+	1,  // 18: meshvm.registry.v1.Service.origin:type_name -> meshvm.registry.v1.Origin
+	2,  // 19: meshvm.registry.v1.Service.address_kind:type_name -> meshvm.registry.v1.AddressKind
+	20, // 20: meshvm.registry.v1.Service.ports:type_name -> meshvm.registry.v1.Port
+	3,  // 21: meshvm.registry.v1.Port.protocol:type_name -> meshvm.registry.v1.Protocol
+	22, // 22: meshvm.registry.v1.EndpointSlice.endpoints:type_name -> meshvm.registry.v1.Endpoint
+	20, // 23: meshvm.registry.v1.EndpointSlice.ports:type_name -> meshvm.registry.v1.Port
+	4,  // 24: meshvm.registry.v1.Registry.Watch:input_type -> meshvm.registry.v1.WatchRequest
+	5,  // 25: meshvm.registry.v1.Registry.Watch:output_type -> meshvm.registry.v1.WatchResponse
+	25, // [25:26] is the sub-list for method output_type
+	24, // [24:25] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_v1_registry_proto_init() }
@@ -1964,7 +2114,7 @@ func file_v1_registry_proto_init() {
 		(*WatchResponse_Heartbeat)(nil),
 		(*WatchResponse_DifferingBuckets)(nil),
 	}
-	file_v1_registry_proto_msgTypes[13].OneofWrappers = []any{
+	file_v1_registry_proto_msgTypes[14].OneofWrappers = []any{
 		(*Body_Service)(nil),
 		(*Body_EndpointSlice)(nil),
 		(*Body_Namespace)(nil),
@@ -1975,7 +2125,7 @@ func file_v1_registry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_registry_proto_rawDesc), len(file_v1_registry_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -2,21 +2,33 @@
 //
 // One stream a VM, opened by the VM. The conversation:
 //
-//	VM -> Hello                     what it holds: (generation, revision, view)
+//	VM -> Hello                     what it holds: (generation, revision, view), and its digest
 //	      Welcome -> VM             how the syncer brings it up to date:
 //
 //	  RESUME   the log still reaches back to that revision: only what came since follows.
-//	  COMPARE  it does not, but the VM holds something: the VM sends the digest of each bucket,
-//	           the syncer names those that differ, the VM lists what it holds in them, and only
-//	           resources that differ follow.
+//	  COMPARE  it does not, but the VM holds something of this view: only resources that differ
+//	           follow. Where the digest in Hello is the view's, that is none, and nothing else is
+//	           said. Else the VM sends the digest of each bucket, the syncer names those that
+//	           differ, and the VM lists the digests of what it holds in them.
 //	  FULL     the VM holds nothing of use: the whole view follows.
 //
 //	      Delta -> VM               the difference, then every later change as it happens
 //	      Heartbeat -> VM           at intervals: the digest that the VM must now have
 //	VM -> Ack                       what it has applied, coalesced
 //
-// A VM whose digest does not match a heartbeat's counts it, logs it and opens the stream again
-// with a Hello that says it holds nothing it trusts. It goes on answering meanwhile.
+// A VM whose digest does not match a heartbeat's counts it, logs it and opens the stream again with
+// a Hello that has no position, so that the syncer compares. One that does not match after a Compare
+// leaves out what it holds too, so that the whole view follows. It goes on answering meanwhile.
+//
+// A Compare is of one revision, whatever changes while it goes on:
+//
+//	Welcome         the digest in Hello is that of revision R: Delta from 0 to R, with nothing in it
+//	BucketDigests   held against the view at revision R
+//	ResourceDigests held against the view at a later revision S, in the buckets that differed at R.
+//	                The others were equal at R: what they went through up to S is in the log.
+//	Delta           from 0 to S, and later ones from S on
+//
+// In place of any of its steps a syncer may send the whole view: a Delta with `replace`.
 //
 // Fields are only ever added. A reader ignores what it does not know.
 
@@ -55,7 +67,7 @@ type RegistryClient interface {
 	// Errors: INVALID_ARGUMENT, the first request is no Hello or a message is out of turn;
 	// UNAUTHENTICATED and PERMISSION_DENIED, who may watch; UNAVAILABLE, this syncer serves nobody
 	// yet (its sources have not synced) or is shutting down: try another; ABORTED, the VM read too
-	// slowly and must resume.
+	// slowly, or did not say in time what a Compare asks for: it must come again.
 	Watch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WatchRequest, WatchResponse], error)
 }
 
@@ -91,7 +103,7 @@ type RegistryServer interface {
 	// Errors: INVALID_ARGUMENT, the first request is no Hello or a message is out of turn;
 	// UNAUTHENTICATED and PERMISSION_DENIED, who may watch; UNAVAILABLE, this syncer serves nobody
 	// yet (its sources have not synced) or is shutting down: try another; ABORTED, the VM read too
-	// slowly and must resume.
+	// slowly, or did not say in time what a Compare asks for: it must come again.
 	Watch(grpc.BidiStreamingServer[WatchRequest, WatchResponse]) error
 	mustEmbedUnimplementedRegistryServer()
 }

@@ -62,16 +62,6 @@ func TestDigest(t *testing.T) {
 	}
 }
 
-func TestBucketsAreEven(t *testing.T) {
-	var counts [Buckets]int
-	for i := range 100 * Buckets {
-		counts[Bucket(ServiceKey("", "default", string(rune('a'+i%26))+string(rune('0'+i))))]++
-	}
-	if smallest := slices.Min(counts[:]); smallest < 40 {
-		t.Errorf("Smallest bucket of 100 on average: got %d, want at least 40", smallest)
-	}
-}
-
 func claim(origin Origin, namespace, name string, created int64) *Service {
 	return &Service{Origin: origin, Namespace: namespace, Name: name, CreatedAt: created}
 }
