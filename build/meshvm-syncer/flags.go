@@ -30,6 +30,7 @@ type settings struct {
 	listen, httpListen    string
 	translation           source.Options
 	tls                   *server.TLSFiles // nil: plaintext
+	guard                 registry.GuardOptions
 	logLevel              slog.Level
 	logFormat             string
 
@@ -45,6 +46,7 @@ type rawFlags struct {
 	insecure                                  bool
 	vip                                       string
 	vipRanges                                 []string
+	guard                                     guardFlags
 	logLevel, logFormat                       string
 	version                                   bool
 }
@@ -53,7 +55,7 @@ func (r *rawFlags) declare(flags *pflag.FlagSet) {
 	flags.StringVar(&r.kubeconfig, "kubeconfig", "", "follow the cluster of this kubeconfig `FILE`; without it and --manifests, the cluster that the syncer runs in")
 	flags.StringVar(&r.manifests, "manifests", "", "follow the manifests in this folder, `DIR`, instead of a cluster")
 	flags.StringVar(&r.listen, "listen", "", "`ADDR`ess that VMs connect to (default \"127.0.0.1:15054\" with --insecure, else \":15054\")")
-	flags.StringVar(&r.httpListen, "http-listen", "", "`ADDR`ess of /metrics, /healthz, /readyz and /debug/registry (default \"127.0.0.1:15055\" with --insecure, else \":15055\")")
+	flags.StringVar(&r.httpListen, "http-listen", "", "`ADDR`ess of /metrics, /healthz, /readyz, /debug/registry and /debug/guard (default \"127.0.0.1:15055\" with --insecure, else \":15055\")")
 	flags.StringVar(&r.clusterDomain, "cluster-domain", source.DefaultClusterDomain, "DNS `ZONE` of the cluster's Services")
 	flags.StringVar(&r.defaultExport, "default-export", "*", "who sees an object without exportTo: *, . (its own namespace), ~ (nobody), or `NAMESPACES` separated by commas")
 	flags.StringVar(&r.cert, "tls-cert-file", "", "PEM `FILE` of the syncer's certificate chain; reloaded when it changes")
@@ -62,6 +64,7 @@ func (r *rawFlags) declare(flags *pflag.FlagSet) {
 	flags.BoolVar(&r.insecure, "insecure", false, "plaintext; only when --listen is a loopback address")
 	flags.StringVar(&r.vip, "vip", "status", "virtual IPs of ServiceEntry hosts without addresses: `MODE` status takes what their status says; allocate is not in this build")
 	flags.StringSliceVar(&r.vipRanges, "vip-ranges", nil, "`RANGES` that --vip allocate assigns from, in CIDR form, separated by commas")
+	r.guard.declare(flags)
 	flags.StringVar(&r.logLevel, "log-level", "info", "least `LEVEL` that is logged: debug, info, warn or error")
 	flags.StringVar(&r.logFormat, "log-format", "text", "`FORMAT` of the log: text or json")
 	flags.BoolVar(&r.version, "version", false, "print the version and exit")
@@ -111,7 +114,7 @@ func (r *rawFlags) check(given func(name string) bool) (settings, error) {
 	if s.kubeconfig != "" && s.manifests != "" {
 		return settings{}, errors.New("--kubeconfig and --manifests exclude each other: want one source")
 	}
-	for _, step := range []func(*settings) error{r.checkTranslation, r.checkTLS, r.checkListeners, r.checkVIP, r.checkLog} {
+	for _, step := range []func(*settings) error{r.checkTranslation, r.checkTLS, r.checkListeners, r.checkVIP, r.checkGuard, r.checkLog} {
 		if err := step(&s); err != nil {
 			return settings{}, err
 		}
@@ -211,6 +214,11 @@ func (r *rawFlags) checkVIP(*settings) error {
 		return errors.New("--vip-ranges goes with --vip allocate only, which this build does not have")
 	}
 	return nil
+}
+
+func (r *rawFlags) checkGuard(s *settings) (err error) {
+	s.guard, err = r.guard.options()
+	return err
 }
 
 func (r *rawFlags) checkLog(s *settings) error {

@@ -26,7 +26,8 @@ type follower interface {
 func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	log.Info("starting", "version", version)
 	metrics := prometheus.NewRegistry()
-	names := registry.New(registry.Options{})
+	s.guard.Log = log
+	names := registry.New(registry.Options{Guard: s.guard})
 	follow, err := openSource(s, names, log, metrics)
 	if err != nil {
 		return err
@@ -58,6 +59,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	// The source outlives the server, so that nobody is told that it has gone.
 	following, stopFollowing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopFollowing()
+	group.Go(func() { names.RunGuard(following) })
 	group.Go(func() {
 		if err := follow.Run(following); err != nil && following.Err() == nil {
 			cancel(fmt.Errorf("follow the source: %w", err))

@@ -13,6 +13,8 @@
 //   - Digests are sums kept up to date with every change, so proving a view costs O(1).
 //   - Ready is false until every source has synced for the first time. An empty or half-loaded
 //     registry is never shown.
+//   - Removals of more than a share of what a source has can be held back for a time: see
+//     GuardOptions. What is held back is in the registry like everything else.
 //
 // All methods are safe for concurrent use. No method blocks on a watcher.
 package registry

@@ -23,6 +23,8 @@ type Options struct {
 	LogBytes int
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
+	// Guard says when removals are held back. The zero value: never.
+	Guard GuardOptions
 }
 
 // Registry is described in the package's documentation.
@@ -30,6 +32,7 @@ type Registry struct {
 	generation string
 	now        func() time.Time
 	ready      chan struct{}
+	guarding   guarding
 
 	mu       sync.RWMutex
 	sources  []*Source
@@ -55,6 +58,7 @@ func New(opts Options) *Registry {
 		generation: rand.Text(),
 		now:        opts.Now,
 		ready:      make(chan struct{}),
+		guarding:   newGuarding(opts.Guard),
 		changed:    make(chan struct{}),
 		entries:    map[string]*Entry{},
 		keys:       map[Object][]string{},
@@ -111,9 +115,11 @@ var closed = func() chan struct{} {
 type encoded struct {
 	object  Object
 	entries []*Entry
+	// held is not nil where the object is gone for its source and comes back nevertheless. See guard.
+	held *Loss
 }
 
-func (r *Registry) apply(observed time.Time, updates []Update) error {
+func (r *Registry) apply(guard *guard, observed time.Time, updates []Update) error {
 	var problems []error
 	ready := make([]encoded, 0, len(updates))
 	for _, update := range updates {
@@ -122,26 +128,36 @@ func (r *Registry) apply(observed time.Time, updates []Update) error {
 			problems = append(problems, err)
 			continue
 		}
-		ready = append(ready, encoded{update.Object, entries})
+		ready = append(ready, encoded{object: update.Object, entries: entries})
 	}
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next := r.revision + 1
-	for _, update := range ready {
+	for _, update := range guard.admit(ready) {
 		if err := r.checkOwnership(update); err != nil {
 			problems = append(problems, err)
 			continue
 		}
+		guard.replace(update)
 		r.replaceObject(next, observed, update)
 	}
-	if r.log.last() == next {
-		r.revision = next
-		r.log.trim()
-		close(r.changed)
-		r.changed = make(chan struct{})
+	for _, removal := range guard.settle() {
+		r.replaceObject(next, observed, removal)
 	}
+	r.commit(next)
 	return errors.Join(problems...)
+}
+
+// commit makes next the latest revision if anything was stored for it.
+func (r *Registry) commit(next uint64) {
+	if r.log.last() != next {
+		return
+	}
+	r.revision = next
+	r.log.trim()
+	close(r.changed)
+	r.changed = make(chan struct{})
 }
 
 func encode(update Update) ([]*Entry, error) {

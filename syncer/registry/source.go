@@ -50,6 +50,7 @@ type Update struct {
 type Source struct {
 	registry *Registry
 	name     string
+	guard    *guard // nil: none
 
 	// Guarded by registry.mu.
 	synced         bool
@@ -61,7 +62,7 @@ type Source struct {
 func (r *Registry) AddSource(name string) *Source {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	source := &Source{registry: r, name: name}
+	source := &Source{registry: r, name: name, guard: newGuard(r, name)}
 	r.sources = append(r.sources, source)
 	return source
 }
@@ -70,8 +71,27 @@ func (r *Registry) AddSource(name string) *Source {
 // together, as one revision; updates that change nothing make no revision. observed is when the
 // source saw the change. An error names the resource that could not be encoded or whose key belongs
 // to another object; that update's object keeps its last good state, and all others are applied.
+//
+// Once the source has synced, removals may be held back: see GuardOptions. Everything else is as the
+// updates say.
 func (s *Source) Apply(observed time.Time, updates ...Update) error {
-	return s.registry.apply(observed, updates)
+	defer s.guard.tell()
+	return s.registry.apply(s.guard, observed, updates)
+}
+
+// SetTerminating says whether all objects of a kind are being deleted because their definition is, a
+// CustomResourceDefinition. The guard then knows with the first removal that all others will follow.
+func (s *Source) SetTerminating(kind string, terminating bool) {
+	if s.guard == nil {
+		return
+	}
+	s.registry.mu.Lock()
+	defer s.registry.mu.Unlock()
+	if terminating {
+		s.guard.terminating[kind] = true
+	} else {
+		delete(s.guard.terminating, kind)
+	}
 }
 
 // Synced says that the source has put in everything that exists. Saying it again is harmless.
@@ -80,6 +100,7 @@ func (s *Source) Synced() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.synced = true
+	s.guard.start()
 	r.announceReady()
 }
 

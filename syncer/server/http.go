@@ -23,7 +23,8 @@ func (s *Server) newHTTPServer() *http.Server {
 	}
 }
 
-// Handler is what the HTTP listener serves: /metrics, /healthz, /readyz and /debug/registry.
+// Handler is what the HTTP listener serves: /metrics, /healthz, /readyz, /debug/registry, /debug/guard and, to
+// this machine only, /guard/release.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.opts.Metrics, promhttp.HandlerOpts{
@@ -35,6 +36,8 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeOK(w) })
 	mux.HandleFunc("GET /readyz", s.serveReady)
 	mux.HandleFunc("GET /debug/registry", s.serveExplanation)
+	mux.HandleFunc("GET /debug/guard", s.serveGuard)
+	mux.HandleFunc("POST /guard/release", s.releaseHeld)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.recovering(func(error) { http.Error(w, "internal error", http.StatusInternalServerError) })
 		mux.ServeHTTP(w, r)

@@ -84,6 +84,7 @@ func New(r *registry.Registry, opts Options) (*Server, error) {
 	}
 	opts.Metrics.MustRegister(
 		newCollector(s),
+		newGuardCollector(r),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)

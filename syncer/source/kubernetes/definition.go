@@ -40,7 +40,9 @@ func definitionKind(k kind) kind {
 			if !ok {
 				return nil
 			}
-			return &metav1.PartialObjectMetadata{ObjectMeta: identity(definition)}
+			trimmed := &metav1.PartialObjectMetadata{ObjectMeta: identity(definition)}
+			trimmed.DeletionTimestamp = definition.DeletionTimestamp
+			return trimmed
 		},
 	}
 }
@@ -48,21 +50,30 @@ func definitionKind(k kind) kind {
 // sighting is the latest that is known of a definition's presence.
 type sighting struct {
 	wake chan struct{}
+	// terminating is told at once whether the definition, and so all its objects, are being deleted.
+	terminating func(bool)
 
 	mu    sync.Mutex
 	known bool      // Whether the API server has said anything yet.
 	uid   types.UID // Empty: it is not there.
 }
 
-func newSighting() *sighting { return &sighting{wake: make(chan struct{}, 1)} }
+func newSighting(terminating func(bool)) *sighting {
+	return &sighting{wake: make(chan struct{}, 1), terminating: terminating}
+}
 
 // OnAdd, OnUpdate and OnDelete make a sighting an informer's handler.
 func (s *sighting) OnAdd(object any, _ bool) { s.see(object) }
 func (s *sighting) OnUpdate(_, object any)   { s.see(object) }
-func (s *sighting) OnDelete(any)             { s.set("") }
+
+func (s *sighting) OnDelete(any) {
+	s.terminating(true)
+	s.set("")
+}
 
 func (s *sighting) see(object any) {
 	if definition, ok := object.(metav1.Object); ok {
+		s.terminating(definition.GetDeletionTimestamp() != nil)
 		s.set(definition.GetUID())
 	}
 }
@@ -94,7 +105,7 @@ func (s *sighting) latest() (uid types.UID, known bool) {
 // followWhileDefined follows a kind for as long as its definition is there and served. settled is
 // called when it is known that there is nothing to follow, or when what exists was delivered.
 func (s *Source) followWhileDefined(ctx context.Context, k kind, settled func()) error {
-	seen := newSighting()
+	seen := newSighting(func(terminating bool) { s.config.Registry.SetTerminating(k.name, terminating) })
 	var group sync.WaitGroup
 	defer group.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	// probeTimeout bounds one probe, and probeGap is the time between two at least.
-	probeTimeout = 3 * time.Second
+	// probeTimeout bounds one probe, and probeGap is the time between two at least. A kube-apiserver takes
+	// four seconds to find that etcd is gone, two for each of two checks; then it says so.
+	probeTimeout = 6 * time.Second
 	probeGap     = 250 * time.Millisecond
 	// awaitLimit bounds how long a request waits for a server that is not ready.
 	awaitLimit = 30 * time.Second

@@ -57,6 +57,7 @@ type fixture struct {
 	admin     *clientset.Clientset
 	dynamic   dynamic.Interface
 	namespace string
+	guard     registry.GuardOptions
 	registry  *registry.Registry
 	metrics   *prometheus.Registry
 	log       *transcript.Transcript
@@ -134,7 +135,7 @@ func (readCloser) Close() error { return nil }
 // follow runs a source until the test ends.
 func (f *fixture) follow(config *rest.Config) {
 	f.t.Helper()
-	f.registry = registry.New(registry.Options{})
+	f.registry = registry.New(registry.Options{Guard: f.guard})
 	s, err := New(Config{
 		REST:     config,
 		Registry: f.registry.AddSource("kubernetes"),

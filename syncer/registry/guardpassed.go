@@ -1,0 +1,41 @@
+package registry
+
+import "time"
+
+// maxPassed bounds the removals that a guard can take back.
+const maxPassed = 100_000
+
+// passed are the removals of late that were let pass, for the case that they turn out to be some of many.
+type passed struct {
+	order    []*passedRemoval // oldest first
+	byObject map[Object]*passedRemoval
+}
+
+type passedRemoval struct {
+	object  Object
+	entries []*Entry // nil: the object is there again
+	batch   uint64
+	at      time.Time
+}
+
+func (p *passed) add(object Object, entries []*Entry, batch uint64, now time.Time, window time.Duration) {
+	removal := &passedRemoval{object, entries, batch, now}
+	p.order = append(p.order, removal)
+	p.byObject[object] = removal
+	for len(p.order) > maxPassed || p.order[0].entries == nil || now.Sub(p.order[0].at) > window {
+		oldest := p.order[0]
+		p.order[0] = nil
+		p.order = p.order[1:]
+		if p.byObject[oldest.object] == oldest {
+			delete(p.byObject, oldest.object)
+		}
+	}
+}
+
+// forget is told that an object is there again.
+func (p *passed) forget(object Object) {
+	if removal := p.byObject[object]; removal != nil {
+		removal.entries = nil
+		delete(p.byObject, object)
+	}
+}
