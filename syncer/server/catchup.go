@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
@@ -87,15 +86,19 @@ func (st *stream) canResume(position *registryv1.Position) bool {
 	return err == nil
 }
 
-// catchUp sends what lies between the cursor and a revision. A stream that has fallen off the log is
-// sent the whole view again.
-func (st *stream) catchUp(ctx context.Context, to uint64) error {
-	if st.cursor >= to {
+// catchUp sends what lies between the cursor and a head. A stream that has fallen off the log is sent the
+// whole view again.
+func (st *stream) catchUp(ctx context.Context, to head) error {
+	if st.cursor >= to.proof.Revision {
 		return nil
 	}
-	key := rangeKey{view: st.who.namespace, from: st.cursor, to: to}
+	key := rangeKey{view: st.who.namespace, from: st.cursor, to: to.proof.Revision}
+	if st.changed != 0 && st.changed == to.since {
+		key = to.step(st.who.namespace)
+	}
 	d, err := st.server.deltas.get(ctx, key, 0, func() (*delta, error) {
-		changes, err := st.server.registry.Changes(key.view, key.from, key.to)
+		// Between key.from and the cursor, where they differ, the view saw nothing; the log may not have it.
+		changes, err := st.server.registry.Changes(key.view, st.cursor, key.to)
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +107,7 @@ func (st *stream) catchUp(ctx context.Context, to uint64) error {
 	switch {
 	case errors.Is(err, registry.ErrCompacted):
 		st.server.metrics.compacted.Inc()
-		release, err := st.server.admit(ctx)
+		release, err := st.server.admitAgain(ctx)
 		if err != nil {
 			return err
 		}
@@ -114,11 +117,11 @@ func (st *stream) catchUp(ctx context.Context, to uint64) error {
 		return err
 	}
 	if !d.empty {
-		if err := st.sendDelta(d, st.sent.Load()); err != nil {
+		if err := st.sendDelta(modeChange, d, st.sent.Load()); err != nil {
 			return err
 		}
 	}
-	st.cursor = to
+	st.cursor, st.changed = to.proof.Revision, to.changed
 	return nil
 }
 
@@ -140,30 +143,20 @@ func (st *stream) replace(ctx context.Context) error {
 			st.server.deltas.forget(key, d)
 			continue
 		}
-		st.cursor = d.to
-		return st.sendDelta(d, 0)
+		return st.bring(modeFull, d)
 	}
 	return context.Cause(ctx)
 }
 
-// admit waits until the stream may be sent a whole view. What it returns gives the place to the next
-// one; a stream that takes long loses it earlier.
-func (s *Server) admit(ctx context.Context) (release func(), err error) {
-	select {
-	case s.fullSyncs <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	give := sync.OnceFunc(func() { <-s.fullSyncs })
-	patience := time.AfterFunc(s.opts.FullSyncPatience, give)
-	return func() {
-		patience.Stop()
-		give()
-	}, nil
+// bring sends what brings the VM up to date, whatever it holds.
+func (st *stream) bring(mode string, d *delta) error {
+	st.cursor, st.changed = d.to, 0
+	st.broughtUp.Store(d.to)
+	return st.sendDelta(mode, d, 0)
 }
 
 // sendDelta sends all frames of a delta to a mirror that is at the revision from.
-func (st *stream) sendDelta(d *delta, from uint64) error {
+func (st *stream) sendDelta(mode string, d *delta, from uint64) error {
 	for i, f := range d.frames {
 		if i == len(d.frames)-1 {
 			st.sent.Store(d.to) // before the frame goes, as the Ack may be back before send returns
@@ -172,8 +165,8 @@ func (st *stream) sendDelta(d *delta, from uint64) error {
 		if err := st.send(m); err != nil {
 			return err
 		}
-		st.server.metrics.frames.Inc()
-		st.server.metrics.bytes.Add(float64(m.buffers.Len()))
+		st.server.metrics.frames.WithLabelValues(mode).Inc()
+		st.server.metrics.bytes.WithLabelValues(mode).Add(float64(m.buffers.Len()))
 	}
 	return nil
 }

@@ -99,9 +99,8 @@ func (st *stream) compare(ctx context.Context, holding *registryv1.Holding) erro
 func (st *stream) conclude(d *delta) error {
 	// The head must not be behind the outcome, or no proof would fit.
 	st.view.advance()
-	st.cursor = d.to
 	st.begun(modeCompare)
-	return st.sendDelta(d, 0)
+	return st.bring(modeCompare, d)
 }
 
 // replaceInstead sends the whole view where a Compare costs more than it saves.

@@ -3,38 +3,79 @@ package server
 import (
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 )
 
-// connections is a listener that can end what it has accepted. gRPC waits for connections that are still in
-// their handshake, and one that says nothing there would hold up a shutdown.
+// connections is a listener that knows what it has accepted. It closes at once what goes beyond its bounds,
+// so that nobody, with an identity or without, can take all that the process may open. And it can end
+// everything: gRPC waits for connections that are still in their handshake, and one that says nothing there
+// would hold up a shutdown.
 type connections struct {
 	net.Listener
+	// most may be open, and mostOfOne from one source.
+	most, mostOfOne int
+	// refused is told why one was closed at once, and where it came from.
+	refused func(reason string, source netip.Prefix)
 
-	mu    sync.Mutex
-	open  map[*connection]struct{}
-	ended bool
+	mu      sync.Mutex
+	open    map[*connection]struct{}
+	sources map[netip.Prefix]int
+	ended   bool
 }
 
-func newConnections(listener net.Listener) *connections {
-	return &connections{Listener: listener, open: map[*connection]struct{}{}}
-}
-
-// Accept implements net.Listener.
-func (c *connections) Accept() (net.Conn, error) {
-	accepted, err := c.Listener.Accept()
-	if err != nil {
-		return nil, err
+func newConnections(listener net.Listener, most, mostOfOne int, refused func(string, netip.Prefix)) *connections {
+	return &connections{
+		Listener:  listener,
+		most:      most,
+		mostOfOne: mostOfOne,
+		refused:   refused,
+		open:      map[*connection]struct{}{},
+		sources:   map[netip.Prefix]int{},
 	}
-	conn := &connection{Conn: accepted, of: c}
+}
+
+// Accept implements net.Listener. It passes over what is beyond the bounds.
+func (c *connections) Accept() (net.Conn, error) {
+	for {
+		accepted, err := c.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		conn := &connection{Conn: accepted, of: c, source: sourceOf(accepted.RemoteAddr())}
+		reason := c.enter(conn)
+		if reason == "" {
+			return conn, nil
+		}
+		_ = accepted.Close() // nothing is left to do about it
+		c.refused(reason, conn.source)
+	}
+}
+
+// enter takes a connection in, or says why not.
+func (c *connections) enter(conn *connection) (refused string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	switch {
+	case len(c.open) >= c.most:
+		return refusedConnections
+	case c.sources[conn.source] >= c.mostOfOne:
+		return refusedAddress
+	}
 	if c.ended {
-		_ = accepted.Close() // its reader is told so
+		_ = conn.Conn.Close() // its reader is told so
 	}
 	c.open[conn] = struct{}{}
-	return conn, nil
+	c.sources[conn.source]++
+	return ""
+}
+
+// count is how many are open.
+func (c *connections) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.open)
 }
 
 // end closes every connection that is open or accepted later.
@@ -51,13 +92,39 @@ func (c *connections) end() {
 // connection is one that its listener knows of until it is closed.
 type connection struct {
 	net.Conn
-	of *connections
+	of     *connections
+	source netip.Prefix
 }
 
-// Close implements net.Conn.
+// Close implements net.Conn. It may be called more than once.
 func (c *connection) Close() error {
-	c.of.mu.Lock()
-	delete(c.of.open, c)
-	c.of.mu.Unlock()
+	c.of.leave(c)
 	return c.Conn.Close()
+}
+
+func (c *connections) leave(conn *connection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, isOpen := c.open[conn]; !isOpen {
+		return
+	}
+	delete(c.open, conn)
+	if c.sources[conn.source]--; c.sources[conn.source] == 0 {
+		delete(c.sources, conn.source)
+	}
+}
+
+// sourceOf is what connections are counted by: an IPv4 address, and of an IPv6 address the /64, which is the
+// least that a site is given (RFC 6177). What has no IP address is counted as one.
+func sourceOf(address net.Addr) netip.Prefix {
+	tcp, isTCP := address.(*net.TCPAddr)
+	if !isTCP {
+		return netip.Prefix{}
+	}
+	ip, bits := tcp.AddrPort().Addr().Unmap().WithZone(""), 32
+	if ip.Is6() {
+		bits = 64
+	}
+	source, _ := ip.Prefix(bits) // these lengths are always right
+	return source
 }

@@ -121,7 +121,7 @@ func TestShutdownDoesNotWaitForASlowVM(t *testing.T) {
 	s.apply(updates...)
 	slow := openStream(t, s.dial())
 	slow.say(helloOf(&registryv1.Hello{}))
-	eventually(t, "the slow VM is sent frames", func() bool { return counterValue(t, s.server.metrics.frames) > 1 })
+	eventually(t, "the slow VM is sent frames", func() bool { return counterValue(t, s.server.metrics.frames.WithLabelValues(modeFull)) > 1 })
 	s.stop() // it fails the test when that takes long
 	if got := len(s.server.Watchers()); got != 0 {
 		t.Errorf("%d VMs watch after the stop", got)

@@ -88,6 +88,20 @@ func (c *deltaCache) get(ctx context.Context, key rangeKey, age time.Duration, e
 	return item.delta, item.err
 }
 
+// put keeps a delta that nobody has asked for yet.
+func (c *deltaCache) put(key rangeKey, d *delta) {
+	c.mu.Lock()
+	if _, found := c.items[key]; found {
+		c.mu.Unlock()
+		return
+	}
+	item := &cachedDelta{key: key, ready: make(chan struct{}), delta: d}
+	c.items[key] = c.order.PushFront(item)
+	c.mu.Unlock()
+	c.metrics.cacheMisses.Inc()
+	c.settle(item)
+}
+
 // forget drops a delta that is of no use any more.
 func (c *deltaCache) forget(key rangeKey, useless *delta) {
 	c.mu.Lock()

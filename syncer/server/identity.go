@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
 	"net/url"
@@ -26,6 +27,9 @@ type watcher struct {
 	namespace string
 	// identity is the SPIFFE ID of the certificate, empty where there is none.
 	identity string
+	// credential is what the streams of one identity are counted by: the SPIFFE ID or, where there is none,
+	// the certificate. Empty without a certificate.
+	credential string
 	// node and version are the VM's own words, made safe for logs.
 	node, version string
 	address       string
@@ -52,7 +56,9 @@ func identify(ctx context.Context, hello *registryv1.Hello) (watcher, error) {
 	if !secure || len(info.State.PeerCertificates) == 0 {
 		return w, nil
 	}
-	id, err := spiffeID(info.State.PeerCertificates[0])
+	certificate := info.State.PeerCertificates[0]
+	w.credential = fmt.Sprintf("the certificate with SHA-256 %x", sha256.Sum256(certificate.Raw))
+	id, err := spiffeID(certificate)
 	if err != nil {
 		return watcher{}, status.Error(codes.PermissionDenied, err.Error())
 	}
@@ -60,6 +66,7 @@ func identify(ctx context.Context, hello *registryv1.Hello) (watcher, error) {
 		return w, nil
 	}
 	w.identity = id.String()
+	w.credential = w.identity
 	w.namespace, err = spiffeNamespace(id)
 	if err != nil {
 		return watcher{}, status.Error(codes.PermissionDenied, err.Error())

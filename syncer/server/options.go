@@ -38,8 +38,21 @@ type Options struct {
 	// spreads it by a tenth. Zero: 1 h.
 	MaxConnectionAge time.Duration
 
-	// FullSyncs is how many streams may be sent a whole view at once. Zero: 16.
+	// MaxConnections bounds the connections of VMs, with an identity or without. Zero: 20,000.
+	MaxConnections int
+	// MaxConnectionsPerAddress bounds those from one IPv4 address or IPv6 /64. A load balancer that hides its
+	// clients makes all VMs one address. Zero: half of MaxConnections, so that nobody is alone.
+	MaxConnectionsPerAddress int
+	// MaxStreamsPerIdentity bounds the streams of one SPIFFE ID, which in a mesh is a service account and may
+	// be that of many VMs, or of one certificate that has none. Zero: half of MaxConnections.
+	MaxStreamsPerIdentity int
+
+	// FullSyncs is how many streams may be sent a whole view, or compared with it, at once. Zero: 16.
 	FullSyncs int
+	// FullSyncQueue is how many may wait for that. Others are told when to come again. Zero: 4,096.
+	FullSyncQueue int
+	// FullSyncWait is how long one waits before it is told the same. VMs give up after 30 s. Zero: 20 s.
+	FullSyncWait time.Duration
 	// FullSyncPatience is how long one of them counts as such: a slow VM does not hold up others for
 	// longer. Zero: 5 s.
 	FullSyncPatience time.Duration
@@ -66,7 +79,12 @@ func (o *Options) complete() error {
 	orDefault(&o.SendTimeout, 30*time.Second)
 	orDefault(&o.ShutdownTimeout, 5*time.Second)
 	orDefault(&o.MaxConnectionAge, time.Hour)
+	orDefault(&o.MaxConnections, 20_000)
+	orDefault(&o.MaxConnectionsPerAddress, (o.MaxConnections+1)/2)
+	orDefault(&o.MaxStreamsPerIdentity, (o.MaxConnections+1)/2)
 	orDefault(&o.FullSyncs, 16)
+	orDefault(&o.FullSyncQueue, 4096)
+	orDefault(&o.FullSyncWait, 20*time.Second)
 	orDefault(&o.FullSyncPatience, 5*time.Second)
 	orDefault(&o.FrameBytes, 256<<10)
 	orDefault(&o.CacheBytes, 64<<20)

@@ -12,13 +12,16 @@ import (
 type publisher struct {
 	registry *registry.Registry
 	window   time.Duration
+	now      func() time.Time
+	// keep is given what takes the streams of a view from one head to the next, before they are woken.
+	keep func(key rangeKey, changes registry.Changes)
 
 	mu    sync.Mutex
 	views map[string]*view
 }
 
-func newPublisher(r *registry.Registry, window time.Duration) *publisher {
-	return &publisher{registry: r, window: window, views: map[string]*view{}}
+func newPublisher(r *registry.Registry, window time.Duration, now func() time.Time, keep func(rangeKey, registry.Changes)) *publisher {
+	return &publisher{registry: r, window: window, now: now, keep: keep, views: map[string]*view{}}
 }
 
 // run publishes until the context ends.
@@ -59,7 +62,7 @@ func (p *publisher) join(namespace string) *view {
 	p.mu.Lock()
 	v, found := p.views[namespace]
 	if !found {
-		v = &view{namespace: namespace, registry: p.registry, moved: make(chan struct{})}
+		v = &view{namespace: namespace, registry: p.registry, now: p.now, keep: p.keep, moved: make(chan struct{})}
 		p.views[namespace] = v
 	}
 	v.streams++
@@ -81,12 +84,15 @@ func (p *publisher) leave(v *view) {
 type view struct {
 	namespace string
 	registry  *registry.Registry
+	now       func() time.Time
+	keep      func(rangeKey, registry.Changes)
 	streams   int // guarded by publisher.mu
 
 	advancing sync.Mutex // one advance at a time
 
 	mu    sync.Mutex
 	head  head
+	steps steps
 	moved chan struct{} // closed and replaced when the head moves and the view's content changes
 }
 
@@ -96,7 +102,14 @@ type head struct {
 	// currentAt is the time up to which the registry was current at that revision.
 	currentAt time.Time
 	// changed is the latest revision at which a stream was woken: what its VM must reach to miss nothing.
-	changed uint64
+	// since is the one before. At all heads from since until changed the view was the same.
+	since, changed uint64
+}
+
+// step is the range that takes a mirror from the heads before this one to it. It is called by the revisions
+// at which the view changed, so that all streams call it the same.
+func (h head) step(view string) rangeKey {
+	return rangeKey{view: view, from: h.since, to: h.changed}
 }
 
 // advance moves the head to the registry's latest revision. Streams are woken only when what they see
@@ -107,21 +120,41 @@ func (v *view) advance() {
 	// Before the proof, so that a change in between is not vouched for.
 	currentAt := v.registry.CurrentAt()
 	proof := v.registry.Proof(v.namespace)
-	from := v.current().proof.Revision
-	if proof.Revision <= from {
+	last := v.current()
+	if proof.Revision <= last.proof.Revision {
 		return
 	}
-	changes, err := v.registry.Changes(v.namespace, from, proof.Revision)
-	changed := err != nil || len(changes.Upserts)+len(changes.Removals) > 0
+	next := head{proof: proof, currentAt: currentAt, since: last.since, changed: last.changed}
+	changed := v.changed(last, proof.Revision)
+	if changed {
+		next.since, next.changed = last.changed, proof.Revision
+	}
 
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.head.proof, v.head.currentAt = proof, currentAt
+	v.head = next
 	if changed {
-		v.head.changed = proof.Revision
+		v.steps.add(next.changed, v.now())
 		close(v.moved)
 		v.moved = make(chan struct{})
 	}
+}
+
+// changed reports whether the view is another than it was at its last head. In what goes to keep, so that no
+// stream has to find it out again.
+func (v *view) changed(last head, to uint64) bool {
+	if last.changed == 0 {
+		return true // no stream is at a head yet
+	}
+	changes, err := v.registry.Changes(v.namespace, last.proof.Revision, to)
+	if err != nil {
+		return true // fallen off the log, which the streams will notice
+	}
+	if len(changes.Upserts)+len(changes.Removals) == 0 {
+		return false
+	}
+	v.keep(rangeKey{view: v.namespace, from: last.changed, to: to}, changes)
+	return true
 }
 
 func (v *view) current() head {

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +17,8 @@ func TestPublisherGathersABurst(t *testing.T) {
 		const window = 20 * time.Millisecond
 		r := registry.New(registry.Options{})
 		source := r.AddSource("test")
-		p := newPublisher(r, window)
+		var kept []rangeKey
+		p := newPublisher(r, window, time.Now, func(key rangeKey, _ registry.Changes) { kept = append(kept, key) })
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { p.run(ctx); close(ended) }()
@@ -63,6 +65,12 @@ func TestPublisherGathersABurst(t *testing.T) {
 			t.Error("the view's streams were not woken")
 		}
 
+		if want := []rangeKey{{view: "prod", from: 20, to: 22}}; !slices.Equal(kept, want) {
+			t.Errorf("kept %+v for the streams, want %+v", kept, want)
+		}
+		if got := v.current().step("prod"); got != kept[0] {
+			t.Errorf("the streams ask for %+v, kept is %+v", got, kept[0])
+		}
 		p.leave(v)
 		if len(p.watched()) != 0 {
 			t.Error("a view that nobody watches is kept")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,16 +46,18 @@ type Server struct {
 	deltas    *deltaCache
 	metrics   *metrics
 	certs     *certificates // nil: plaintext
-	fullSyncs chan struct{}
+	admission *admission
 	scans     chan struct{} // held by a request that reads the whole registry
 	warnings  rate.Sometimes
+	accepted  atomic.Pointer[connections] // once it serves
 	serving   atomic.Bool
 	stopping  context.Context // ends when streams must
 	stop      context.CancelCauseFunc
 
-	mu      sync.Mutex
-	streams map[*stream]struct{}
-	running sync.WaitGroup // goroutines of streams
+	mu         sync.Mutex
+	streams    map[*stream]struct{}
+	identities map[string]int // streams by identity
+	running    sync.WaitGroup // goroutines of streams
 }
 
 // New is a server of a registry. It fails when the TLS files cannot be used, and names the one at
@@ -64,16 +67,20 @@ func New(r *registry.Registry, opts Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		opts:      opts,
-		registry:  r,
-		publisher: newPublisher(r, opts.CoalesceWindow),
-		metrics:   newMetrics(opts.Metrics),
-		fullSyncs: make(chan struct{}, opts.FullSyncs),
-		scans:     make(chan struct{}, 1),
-		warnings:  rate.Sometimes{First: 20, Interval: time.Second},
-		streams:   map[*stream]struct{}{},
+		opts:     opts,
+		registry: r,
+		metrics:  newMetrics(opts.Metrics),
+		scans:    make(chan struct{}, 1),
+		warnings: rate.Sometimes{First: 20, Interval: time.Second},
+		streams:  map[*stream]struct{}{},
+
+		identities: map[string]int{},
 	}
 	s.deltas = newDeltaCache(opts.CacheBytes, s.metrics)
+	s.publisher = newPublisher(r, opts.CoalesceWindow, opts.Now, func(key rangeKey, changes registry.Changes) {
+		s.deltas.put(key, encodeChanges(changes, opts.FrameBytes))
+	})
+	s.admission = newAdmission(opts.FullSyncs, opts.FullSyncQueue, opts.FullSyncPatience, s.metrics)
 	s.stopping, s.stop = context.WithCancelCause(context.Background())
 	if opts.TLS != nil {
 		certs, err := loadCertificates(*opts.TLS, opts.Log, s.metrics.reloadErrors)
@@ -111,7 +118,8 @@ func (s *Server) Serve(ctx context.Context, vms, people net.Listener) error {
 
 	rpc := s.newRPCServer()
 	web := s.newHTTPServer()
-	accepted := newConnections(vms)
+	accepted := newConnections(vms, s.opts.MaxConnections, s.opts.MaxConnectionsPerAddress, s.refuseConnection)
+	s.accepted.Store(accepted)
 	group.Go(func() { s.publisher.run(ctx) })
 	group.Go(func() {
 		if err := rpc.Serve(accepted); err != nil {
@@ -182,6 +190,12 @@ func (s *Server) newRPCServer() *grpc.Server {
 	rpc := grpc.NewServer(options...)
 	registryv1.RegisterRegistryServer(rpc, s)
 	return rpc
+}
+
+// refuseConnection tells of a connection that was closed as soon as it was accepted.
+func (s *Server) refuseConnection(reason string, source netip.Prefix) {
+	s.metrics.refused.WithLabelValues(reason).Inc()
+	s.warn("connection refused: too many are open", "bound", reason, "source", source.String())
 }
 
 // checkLoopback refuses an address that other machines can reach.

@@ -34,10 +34,15 @@ type stream struct {
 
 	// cursor is how far the stream has looked; only the sending goroutine uses it.
 	cursor uint64
+	// changed is which head of the view the cursor is at, by the revision that changed the view. Zero: it is
+	// not at a head, and what takes it to the next one is its own.
+	changed uint64
 	// sent is the revision that the VM's mirror is at when it has applied everything sent so far. It is
 	// behind the cursor when the view saw nothing of what happened in between.
 	sent  atomic.Uint64
 	acked atomic.Uint64
+	// broughtUp is the revision that what it was sent at first takes the VM to.
+	broughtUp atomic.Uint64
 	// welcomed is set as soon as an Ack is in order.
 	welcomed atomic.Bool
 }
@@ -84,7 +89,7 @@ func (st *stream) handle(whole *registryv1.WatchRequest) error {
 		if sent := st.sent.Load(); revision > sent {
 			return status.Errorf(codes.InvalidArgument, "ack of revision %d: the latest sent is %d", revision, sent)
 		}
-		st.acked.Store(revision)
+		st.acknowledge(revision)
 		return nil
 	case *registryv1.WatchRequest_BucketDigests:
 		return st.answer(whole, dueBucketDigests, false)
@@ -146,7 +151,7 @@ func (st *stream) run(ctx context.Context, hello *registryv1.Hello) error {
 	defer heartbeats.Stop()
 	for {
 		head, moved := st.view.next()
-		if err := st.catchUp(ctx, head.proof.Revision); err != nil {
+		if err := st.catchUp(ctx, head); err != nil {
 			return err
 		}
 		// A replace may have taken the stream beyond this head: then there is a later one.
@@ -180,7 +185,7 @@ func (st *stream) heartbeat(h head) error {
 	if from := st.sent.Load(); from != st.cursor {
 		// Nothing that the view sees has happened. Saying so now and then keeps the VM within the log.
 		empty := encodeChanges(registry.Changes{To: st.cursor}, st.server.opts.FrameBytes)
-		if err := st.sendDelta(empty, from); err != nil {
+		if err := st.sendDelta(modeChange, empty, from); err != nil {
 			return err
 		}
 	}

@@ -50,7 +50,10 @@ func (s *Server) watch(rpc watchStream) error {
 		s.warn("watch refused", "node", printable(hello.GetNode(), 253), "error", err)
 		return err
 	}
-	st.begin(who)
+	if err := st.begin(who); err != nil {
+		s.warn("watch refused", "node", who.node, "address", who.address, "error", err)
+		return err
+	}
 	defer st.finish()
 	started := s.opts.Now()
 	s.opts.Log.Debug("watch started", "node", who.node, "namespace", who.namespace, "identity", who.identity, "address", who.address, "version", who.version)

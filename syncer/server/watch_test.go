@@ -251,19 +251,19 @@ func TestSlowFullSyncLosesItsPlace(t *testing.T) {
 	s.apply(updates...)
 	slow := openStream(t, s.dial())
 	slow.say(helloOf(&registryv1.Hello{Node: "slow"}))
-	eventually(t, "the slow VM has the only place", func() bool { return len(s.server.fullSyncs) == 1 })
+	eventually(t, "the slow VM has the only place", func() bool { return len(s.server.admission.places) == 1 })
 	quick := watch(t, s.dial(), &registryv1.Hello{Node: "quick"})
 	if len(quick.resources) != len(updates) {
 		t.Errorf("sent %d resources, want %d", len(quick.resources), len(updates))
 	}
-	eventually(t, "no place is held", func() bool { return len(s.server.fullSyncs) == 0 })
+	eventually(t, "no place is held", func() bool { return len(s.server.admission.places) == 0 })
 	// The slow one goes on from where it was.
 	slow.until("its first heartbeat", func() bool { return slow.heartbeat != nil })
 }
 
 func TestFullSyncWaitsForAPlace(t *testing.T) {
 	s := start(t, func(o *Options) { o.FullSyncs = 1 })
-	s.server.fullSyncs <- struct{}{} // somebody else's
+	s.server.admission.places <- struct{}{} // somebody else's
 	waiting := openStream(t, s.dial())
 	waiting.say(helloOf(&registryv1.Hello{Node: "waiting"}))
 	eventually(t, "it waits", func() bool { return len(s.server.Watchers()) == 1 })
@@ -277,7 +277,7 @@ func TestFullSyncWaitsForAPlace(t *testing.T) {
 	if waiting.welcome != nil {
 		t.Error("a VM is welcomed before its turn")
 	}
-	<-s.server.fullSyncs
+	<-s.server.admission.places
 	waiting.until("the first heartbeat", func() bool { return waiting.heartbeat != nil })
 }
 

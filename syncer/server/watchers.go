@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -21,6 +22,9 @@ type WatcherStatus struct {
 	Sent, Acked uint64
 	// Lag is how many revisions it is behind the latest that changed its view.
 	Lag uint64
+	// LagFor is for how long it has been behind: since the first change that it lacks, or since it came. Zero
+	// where it lacks none.
+	LagFor time.Duration
 }
 
 // Watchers lists the VMs that watch, by namespace and node.
@@ -28,8 +32,9 @@ func (s *Server) Watchers() []WatcherStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	watchers := make([]WatcherStatus, 0, len(s.streams))
+	now := s.opts.Now()
 	for st := range s.streams {
-		watchers = append(watchers, st.status())
+		watchers = append(watchers, st.status(now))
 	}
 	slices.SortFunc(watchers, func(a, b WatcherStatus) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Node, b.Node), a.Since.Compare(b.Since))
@@ -38,7 +43,7 @@ func (s *Server) Watchers() []WatcherStatus {
 }
 
 // status is read with server.mu held.
-func (st *stream) status() WatcherStatus {
+func (st *stream) status(now time.Time) WatcherStatus {
 	status := WatcherStatus{
 		Node:      st.who.node,
 		Version:   st.who.version,
@@ -52,25 +57,57 @@ func (st *stream) status() WatcherStatus {
 	}
 	if changed := st.view.current().changed; changed > status.Acked {
 		status.Lag = changed - status.Acked
+		if since := st.lacking(status.Acked); !since.IsZero() {
+			status.LagFor = max(0, now.Sub(since))
+		}
 	}
 	return status
 }
 
-// begin enters the stream among the watchers of its view.
-func (st *stream) begin(who watcher) {
+// begin enters the stream among the watchers of its view. It fails where its identity has too many.
+func (st *stream) begin(who watcher) error {
 	st.who = who
+	if err := st.server.enter(st); err != nil {
+		return err
+	}
 	st.view = st.server.publisher.join(who.namespace)
 	st.server.mu.Lock()
 	defer st.server.mu.Unlock()
 	st.server.streams[st] = struct{}{}
+	return nil
 }
 
 // finish undoes begin.
 func (st *stream) finish() {
-	st.server.mu.Lock()
-	delete(st.server.streams, st)
-	st.server.mu.Unlock()
+	st.server.leave(st)
 	st.server.publisher.leave(st.view)
+}
+
+// enter counts a stream of an identity.
+func (s *Server) enter(st *stream) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st.who.credential == "" {
+		return nil
+	}
+	if limit := s.opts.MaxStreamsPerIdentity; s.identities[st.who.credential] >= limit {
+		s.metrics.refused.WithLabelValues(refusedIdentity).Inc()
+		return turnAway(longestHint/2+rand.N(longestHint/2), "%s has %d watch streams, which is what one identity may have", st.who.credential, limit)
+	}
+	s.identities[st.who.credential]++
+	return nil
+}
+
+func (s *Server) leave(st *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.streams, st)
+	if st.who.credential == "" {
+		return
+	}
+	if s.identities[st.who.credential]--; s.identities[st.who.credential] == 0 {
+		delete(s.identities, st.who.credential)
+	}
 }
 
 func (st *stream) setMode(mode string) {
