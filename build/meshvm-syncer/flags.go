@@ -30,6 +30,7 @@ type settings struct {
 	listen, httpListen    string
 	translation           source.Options
 	tls                   *server.TLSFiles // nil: plaintext
+	bounds                server.Options   // only what the flags of bounds say
 	guard                 registry.GuardOptions
 	logLevel              slog.Level
 	logFormat             string
@@ -46,6 +47,7 @@ type rawFlags struct {
 	insecure                                  bool
 	vip                                       string
 	vipRanges                                 []string
+	bounds                                    boundFlags
 	guard                                     guardFlags
 	logLevel, logFormat                       string
 	version                                   bool
@@ -64,6 +66,7 @@ func (r *rawFlags) declare(flags *pflag.FlagSet) {
 	flags.BoolVar(&r.insecure, "insecure", false, "plaintext; only when --listen is a loopback address")
 	flags.StringVar(&r.vip, "vip", "status", "virtual IPs of ServiceEntry hosts without addresses: `MODE` status takes what their status says; allocate is not in this build")
 	flags.StringSliceVar(&r.vipRanges, "vip-ranges", nil, "`RANGES` that --vip allocate assigns from, in CIDR form, separated by commas")
+	r.bounds.declare(flags)
 	r.guard.declare(flags)
 	flags.StringVar(&r.logLevel, "log-level", "info", "least `LEVEL` that is logged: debug, info, warn or error")
 	flags.StringVar(&r.logFormat, "log-format", "text", "`FORMAT` of the log: text or json")
@@ -114,7 +117,7 @@ func (r *rawFlags) check(given func(name string) bool) (settings, error) {
 	if s.kubeconfig != "" && s.manifests != "" {
 		return settings{}, errors.New("--kubeconfig and --manifests exclude each other: want one source")
 	}
-	for _, step := range []func(*settings) error{r.checkTranslation, r.checkTLS, r.checkListeners, r.checkVIP, r.checkGuard, r.checkLog} {
+	for _, step := range []func(*settings) error{r.checkTranslation, r.checkTLS, r.checkListeners, r.checkVIP, r.checkBounds, r.checkGuard, r.checkLog} {
 		if err := step(&s); err != nil {
 			return settings{}, err
 		}
@@ -215,6 +218,8 @@ func (r *rawFlags) checkVIP(*settings) error {
 	}
 	return nil
 }
+
+func (r *rawFlags) checkBounds(s *settings) error { return r.bounds.apply(&s.bounds) }
 
 func (r *rawFlags) checkGuard(s *settings) (err error) {
 	s.guard, err = r.guard.options()

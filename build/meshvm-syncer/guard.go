@@ -17,7 +17,7 @@ type guardFlags struct {
 }
 
 func (g *guardFlags) declare(flags *pflag.FlagSet) {
-	flags.Float64Var(&g.share, "shrink-guard-share", 0, "hold removals back when more than this `SHARE` of what everybody or a namespace sees of a kind of objects vanishes within the window, such as 0.5; 0 never does")
+	flags.Float64Var(&g.share, "shrink-guard-share", registry.DefaultGuardShare, "hold removals back when more than this `SHARE` of what everybody or a namespace sees of a kind of objects vanishes within the window; 0 never does")
 	flags.IntVar(&g.minimum, "shrink-guard-minimum", registry.DefaultGuardMinimum, "`NUMBER` of names that must vanish at least before removals are held back")
 	flags.DurationVar(&g.window, "shrink-guard-window", registry.DefaultGuardWindow, "`DURATION` over which what vanishes is added up")
 	flags.DurationVar(&g.hold, "shrink-guard-hold", registry.DefaultGuardHold, "`DURATION` that a removal is held back, unless POST /guard/release on the HTTP address, from loopback only, ends it")

@@ -19,7 +19,7 @@ func TestGuardFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (registry.GuardOptions{Share: 0, Minimum: 20, Window: time.Minute, Hold: 10 * time.Minute}); got.guard != want {
+	if want := (registry.GuardOptions{Share: 0.5, Minimum: 20, Window: time.Minute, Hold: 10 * time.Minute}); got.guard != want {
 		t.Errorf("Guard without flags: got %+v, want %+v", got.guard, want)
 	}
 	got, err = parse([]string{"--insecure", "--shrink-guard-share", "0.3", "--shrink-guard-minimum", "5", "--shrink-guard-window", "2m", "--shrink-guard-hold", "1h"})
@@ -65,7 +65,7 @@ func TestAFolderThatIsEmptied(t *testing.T) {
 	ended := make(chan int, 1)
 	go func() {
 		ended <- run(ctx, []string{
-			"--manifests", folder, "--insecure", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--log-format", "json", "--shrink-guard-share", "0.5",
+			"--manifests", folder, "--insecure", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--log-format", "json",
 		}, &stdout, &stderr)
 	}()
 	address := ""

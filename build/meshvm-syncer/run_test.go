@@ -114,7 +114,7 @@ func TestFaultsAtStart(t *testing.T) {
 
 func TestHelpAndVersion(t *testing.T) {
 	for args, want := range map[string][]string{
-		"--help":    {"Usage:", "--manifests DIR", "--default-export NAMESPACES", "--vip-ranges", `(default "cluster.local")`},
+		"--help":    {"Usage:", "--manifests DIR", "--default-export NAMESPACES", "--vip-ranges", `"cluster.local")`},
 		"-h":        {"Usage:"},
 		"--version": {"meshvm-syncer dev\n"},
 	} {

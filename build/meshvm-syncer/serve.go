@@ -32,13 +32,10 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	front, err := server.New(names, server.Options{
-		ClusterDomain: s.translation.ClusterDomain,
-		Version:       version,
-		TLS:           s.tls,
-		Metrics:       metrics,
-		Log:           log,
-	})
+	options := s.bounds
+	options.ClusterDomain, options.Version, options.TLS = s.translation.ClusterDomain, version, s.tls
+	options.Metrics, options.Log = metrics, log
+	front, err := server.New(names, options)
 	if err != nil {
 		return err
 	}

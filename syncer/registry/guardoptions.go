@@ -10,6 +10,7 @@ import (
 
 // What a guard does where GuardOptions do not say.
 const (
+	DefaultGuardShare   = 0.5
 	DefaultGuardMinimum = 20
 	DefaultGuardWindow  = time.Minute
 	DefaultGuardHold    = 10 * time.Minute

@@ -57,7 +57,7 @@ func newPair(t *testing.T, c *cluster) *pair {
 		t.Fatal(err)
 	}
 	syncer := programs.FreeAddress(t)
-	programs.Start(t, programs.Syncer, "--kubeconfig", kubeconfig, "--insecure", "--listen", syncer, "--http-listen", programs.FreeAddress(t))
+	programs.Start(t, programs.Syncer, "--kubeconfig", kubeconfig, "--insecure", "--shrink-guard-share", "0", "--listen", syncer, "--http-listen", programs.FreeAddress(t))
 
 	theirs, ours := programs.FreeAddress(t), programs.FreeAddress(t)
 	text := fmt.Sprintf(`.:%s {
