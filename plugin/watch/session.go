@@ -197,8 +197,8 @@ func (s *session) receiveDelta(frame *registryv1.Delta) (acknowledge bool, err e
 	if s.comparing != nil && s.comparing.asked && !frame.GetReplace() {
 		return false, refuse(ReasonOutOfTurn, "a Delta without replace came before DifferingBuckets")
 	}
-	if len(frame.GetRemovedDigests()) > 0 && (s.comparing == nil || frame.GetReplace()) {
-		return false, refuse(ReasonFrames, "a Delta that is not the outcome of a Compare removes by digest")
+	if len(frame.GetRemovedPlaces()) > 0 && (s.comparing == nil || frame.GetReplace()) {
+		return false, refuse(ReasonFrames, "a Delta that is not the outcome of a Compare removes by place")
 	}
 	whole, err := s.staging.add(frame)
 	if err != nil || whole == nil {

@@ -3,6 +3,7 @@ package watch
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -122,7 +123,7 @@ func FuzzSession(f *testing.F) {
 	f.Add(conversation(compareWith(0), outcome(7), proof(7, a), step(7, b)))
 	f.Add(conversation(compareWith(4), differingBuckets(0, 1, 2, 3), outcome(7, b), proof(7, a, b)))
 	f.Add(conversation(compareWith(1), differingBuckets(0), deltaOf(&registryv1.Delta{
-		ToRevision: 2, Upserts: []*registryv1.Resource{b}, RemovedDigests: []uint64{digestOf(a)},
+		ToRevision: 2, Upserts: []*registryv1.Resource{b}, RemovedPlaces: []uint32{0},
 	}), proof(2, b)))
 	f.Add(conversation(compareWith(2), wholeView(5, a, b)[0], differingBuckets()))
 
@@ -181,12 +182,11 @@ func take(held map[string][]byte, frames []*registryv1.Delta) {
 		for _, key := range frame.GetRemovals() {
 			delete(held, key)
 		}
-		for _, digest := range frame.GetRemovedDigests() {
-			for key, body := range held {
-				if uint64(registryv1.DigestResource(key, body)) == digest {
-					delete(held, key)
-				}
-			}
+		// All that can have been listed is what the mirror began with.
+		if only := service("a", 1).GetKey(); len(frame.GetRemovedPlaces()) > 0 && !slices.ContainsFunc(frames, func(f *registryv1.Delta) bool {
+			return slices.ContainsFunc(f.GetUpserts(), func(r *registryv1.Resource) bool { return r.GetKey() == only })
+		}) {
+			delete(held, only)
 		}
 	}
 }

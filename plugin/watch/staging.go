@@ -16,10 +16,10 @@ type staging struct {
 	limit int
 
 	change mirror.Change
-	// removed are the digests of resources that are gone or changed, in the outcome of a Compare.
-	removed []uint64
+	// removed are resources that are gone or changed, in the outcome of a Compare, by their places in the list.
+	removed []uint32
 	frames  int
-	// bytes is the size of keys, bodies and digests.
+	// bytes is the size of keys, bodies and places.
 	bytes      int
 	observedAt time.Time
 }
@@ -27,7 +27,7 @@ type staging struct {
 // staged is a whole delta.
 type staged struct {
 	change        mirror.Change
-	removed       []uint64
+	removed       []uint32
 	frames, bytes int
 	observedAt    time.Time
 }
@@ -68,14 +68,14 @@ func (s *staging) take(frame *registryv1.Delta) error {
 	for _, key := range frame.GetRemovals() {
 		s.bytes += len(key)
 	}
-	s.bytes += 8 * len(frame.GetRemovedDigests())
+	s.bytes += 4 * len(frame.GetRemovedPlaces())
 	entries := len(s.change.Upserts) + len(s.change.Removals) + len(frame.GetUpserts()) + len(frame.GetRemovals()) + s.frames
 	if held := s.bytes + entries*entryOverhead; held > s.limit {
 		return refuse(ReasonSize, "delta to revision %d is over %d bytes by frame %d", s.change.To, s.limit, s.frames)
 	}
 	s.change.Upserts = append(s.change.Upserts, frame.GetUpserts()...)
 	s.change.Removals = append(s.change.Removals, frame.GetRemovals()...)
-	s.removed = append(s.removed, frame.GetRemovedDigests()...)
+	s.removed = append(s.removed, frame.GetRemovedPlaces()...)
 	if at := frame.GetObservedAt(); at != nil && at.CheckValid() == nil {
 		if seen := at.AsTime(); s.observedAt.IsZero() || seen.Before(s.observedAt) {
 			s.observedAt = seen

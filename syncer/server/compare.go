@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -88,7 +87,7 @@ func (st *stream) compare(ctx context.Context, holding *registryv1.Holding) erro
 	if err != nil {
 		return err
 	}
-	changes, removed := difference(section, held)
+	changes, removed := difference(section, count, held)
 	if lacksTooMany(uint64(len(changes.Upserts)), uint64(st.view.current().proof.Resources)) {
 		return st.replaceInstead(ctx)
 	}
@@ -114,8 +113,8 @@ type differingBuckets struct {
 	revision uint64
 	// buckets are in ascending order.
 	buckets []uint32
-	// theirs is the sum of the VM's digests of them.
-	theirs registryv1.Digest
+	// theirs are the VM's digests of them.
+	theirs []uint32
 }
 
 // compareBuckets takes in the VM's bucket digests and names those that differ.
@@ -131,9 +130,9 @@ func (st *stream) compareBuckets(ctx context.Context, count int) (differingBucke
 	ours := st.server.registry.BucketDigests(st.who.namespace, count)
 	differing := differingBuckets{revision: ours.Revision}
 	for bucket, digest := range ours.Digests {
-		if theirs[bucket] != uint64(digest) {
+		if theirs[bucket] != digest.Short() {
 			differing.buckets = append(differing.buckets, uint32(bucket))
-			differing.theirs.Add(registryv1.Digest(theirs[bucket]))
+			differing.theirs = append(differing.theirs, theirs[bucket])
 		}
 	}
 	response := &registryv1.WatchResponse{Response: &registryv1.WatchResponse_DifferingBuckets{
@@ -146,57 +145,28 @@ func (st *stream) compareBuckets(ctx context.Context, count int) (differingBucke
 	return differing, st.send(response)
 }
 
-// listed takes in the digests of the resources that the VM holds in the buckets that differ.
-func (st *stream) listed(ctx context.Context, differing differingBuckets, limit uint64) ([]uint64, error) {
-	if len(differing.buckets) == 0 {
-		return nil, nil
-	}
-	var held []uint64
-	for more := true; more; {
+// listed takes in what the VM holds in the buckets that differ.
+func (st *stream) listed(ctx context.Context, differing differingBuckets, limit uint64) (heldBuckets, error) {
+	held := heldBuckets{buckets: differing.buckets, ends: make([]int, 0, len(differing.buckets))}
+	for more := len(differing.buckets) > 0; more; {
 		request, err := st.await(ctx, "resource digests")
 		if err != nil {
-			return nil, err
+			return heldBuckets{}, err
 		}
 		said := request.GetResourceDigests()
-		more = said.GetMore()
-		switch listed := uint64(len(held) + len(said.GetDigests())); {
-		case more && len(said.GetDigests()) == 0:
-			return nil, status.Error(codes.InvalidArgument, "resource digests that name none, and more to come")
-		case listed > limit:
-			return nil, status.Errorf(codes.InvalidArgument, "%d resource digests: hello said that the VM holds %d", listed, limit)
+		if more = said.GetMore(); more && len(said.GetDigests()) == 0 {
+			return heldBuckets{}, status.Error(codes.InvalidArgument, "resource digests that name none, and more to come")
 		}
-		held = append(held, said.GetDigests()...)
-	}
-	var sum registryv1.Digest
-	for _, digest := range held {
-		sum.Add(registryv1.Digest(digest))
-	}
-	if sum != differing.theirs {
-		return nil, status.Errorf(codes.InvalidArgument,
-			"%d resource digests add up to %016x: those of the %d buckets that differ add up to %016x", len(held), uint64(sum), len(differing.buckets), uint64(differing.theirs))
-	}
-	return held, nil
-}
-
-// difference is what takes a VM that holds these resources in a section's buckets, and the view as it was
-// elsewhere, to the section's revision. Removed are the digests that the view does not have. It sorts held.
-func difference(section registry.Section, held []uint64) (changes registry.Changes, removed []uint64) {
-	changes = registry.Changes{To: section.Revision, Upserts: section.Others.Upserts, Removals: section.Others.Removals}
-	slices.Sort(held)
-	stays := make([]bool, len(held))
-	for _, entry := range section.Entries {
-		if i, found := slices.BinarySearch(held, uint64(entry.Digest)); found && !stays[i] {
-			stays[i] = true
-			continue
+		if len(held.ends) == 0 {
+			if err := held.count(said.GetCounts(), limit); err != nil {
+				return heldBuckets{}, err
+			}
 		}
-		changes.Upserts = append(changes.Upserts, entry)
-	}
-	for i, digest := range held {
-		if !stays[i] {
-			removed = append(removed, digest)
+		if held.digests = append(held.digests, said.GetDigests()...); len(held.digests) > held.size() {
+			break
 		}
 	}
-	return changes, removed
+	return held, held.check(differing.theirs)
 }
 
 // await is the next part of what the VM owes in a Compare.

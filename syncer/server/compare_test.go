@@ -26,32 +26,42 @@ func (v *vm) holding(view string) *registryv1.Holding {
 }
 
 func (v *vm) bucketDigests(count int) *registryv1.WatchRequest {
-	digests := make([]uint64, count)
+	digests := make([]uint32, count)
 	for key, body := range v.resources {
-		digests[registryv1.Bucket(key, count)] += uint64(registryv1.DigestResource(key, body))
+		digests[registryv1.Bucket(key, count)] += registryv1.DigestResource(key, body).Short()
 	}
 	return bucketDigestsOf(digests)
 }
 
-// resourceDigests is what the VM holds in the buckets that differ.
-func (v *vm) resourceDigests() []uint64 {
-	var digests []uint64
-	for key, body := range v.resources {
-		bucket := registryv1.Bucket(key, int(v.welcome.GetBuckets()))
-		if slices.Contains(v.differing.GetBuckets(), uint32(bucket)) {
-			digests = append(digests, uint64(registryv1.DigestResource(key, body)))
+// list is what the VM holds in the buckets that differ.
+func (v *vm) list() (counts, digests []uint32) {
+	v.listed = nil
+	for _, bucket := range v.differing.GetBuckets() {
+		before := len(v.listed)
+		for key, body := range v.resources {
+			if registryv1.Bucket(key, int(v.welcome.GetBuckets())) == int(bucket) {
+				v.listed = append(v.listed, key)
+				digests = append(digests, registryv1.DigestResource(key, body).Short())
+			}
 		}
+		counts = append(counts, uint32(len(v.listed)-before))
 	}
-	return digests
+	return counts, digests
 }
 
-func bucketDigestsOf(digests []uint64) *registryv1.WatchRequest {
+// resourceDigests is what the VM holds in the buckets that differ, in one message.
+func (v *vm) resourceDigests() *registryv1.WatchRequest {
+	counts, digests := v.list()
+	return resourceDigestsOf(false, counts, digests...)
+}
+
+func bucketDigestsOf(digests []uint32) *registryv1.WatchRequest {
 	return &registryv1.WatchRequest{Request: &registryv1.WatchRequest_BucketDigests{BucketDigests: &registryv1.BucketDigests{Digests: digests}}}
 }
 
-func resourceDigestsOf(more bool, digests ...uint64) *registryv1.WatchRequest {
+func resourceDigestsOf(more bool, counts []uint32, digests ...uint32) *registryv1.WatchRequest {
 	return &registryv1.WatchRequest{Request: &registryv1.WatchRequest_ResourceDigests{
-		ResourceDigests: &registryv1.ResourceDigests{Digests: digests, More: more},
+		ResourceDigests: &registryv1.ResourceDigests{Counts: counts, Digests: digests, More: more},
 	}}
 }
 
@@ -75,7 +85,7 @@ func (v *vm) compare() {
 		v.say(v.bucketDigests(count))
 		v.until("differing buckets", func() bool { return v.differing != nil })
 		if len(v.differing.GetBuckets()) > 0 {
-			v.say(resourceDigestsOf(false, v.resourceDigests()...))
+			v.say(v.resourceDigests())
 		}
 	}
 	v.until("the first heartbeat", func() bool { return v.heartbeat != nil })
@@ -149,7 +159,7 @@ func TestCompareNeedsNoPlaceWhereNothingDiffers(t *testing.T) {
 	defer release()
 	v := s.returning(s.registry.Content("prod").Entries)
 	v.compare()
-	if len(v.frames) != 1 || len(v.frames[0].GetUpserts())+len(v.frames[0].GetRemovedDigests()) > 0 {
+	if len(v.frames) != 1 || len(v.frames[0].GetUpserts())+len(v.frames[0].GetRemovedPlaces()) > 0 {
 		t.Errorf("sent %v, want one delta with nothing in it", v.frames)
 	}
 	if got := s.server.Watchers()[0].Mode; got != modeCompare {
@@ -191,7 +201,7 @@ func TestCompareIsOfOneRevision(t *testing.T) {
 				v.say(v.bucketDigests(int(v.welcome.GetBuckets())))
 				v.until("differing buckets", func() bool { return v.differing != nil })
 				change()
-				v.say(resourceDigestsOf(false, v.resourceDigests()...))
+				v.say(v.resourceDigests())
 				change()
 				last := s.registry.Revision()
 				v.until("the last revision", func() bool { return v.revision >= last && v.heartbeat != nil })
@@ -233,20 +243,21 @@ func TestCompareInManyMessages(t *testing.T) {
 	v := s.returning(before)
 	v.say(v.bucketDigests(int(v.welcome.GetBuckets())))
 	v.until("differing buckets", func() bool { return v.differing != nil })
-	digests := v.resourceDigests()
+	counts, digests := v.list()
 	for len(digests) > 0 {
 		part := digests[:min(7, len(digests))]
 		digests = digests[len(part):]
-		v.say(resourceDigestsOf(len(digests) > 0, part...))
+		v.say(resourceDigestsOf(len(digests) > 0, counts, part...))
+		counts = nil
 	}
 	v.until("the first heartbeat", func() bool { return v.heartbeat != nil })
 	upserts, removed := 0, 0
 	for _, frame := range v.frames {
 		upserts += len(frame.GetUpserts())
-		removed += len(frame.GetRemovedDigests())
+		removed += len(frame.GetRemovedPlaces())
 	}
 	if upserts != 40 || removed != 80 || len(v.frames) < 10 {
-		t.Errorf("sent %d upserts and %d removed digests in %d frames, want 40 and 80 in ten or more", upserts, removed, len(v.frames))
+		t.Errorf("sent %d upserts and %d removed in %d frames, want 40 and 80 in ten or more", upserts, removed, len(v.frames))
 	}
 	// What follows goes on from there.
 	s.apply(service("prod", "marker", "10.0.0.2", registry.Public()))
@@ -265,74 +276,76 @@ func TestCompareIsRefused(t *testing.T) {
 		v.say(v.bucketDigests(int(v.welcome.GetBuckets())))
 		v.until("differing buckets", func() bool { return v.differing != nil })
 	}
-	listing := func(edit func(v *vm, digests []uint64) []*registryv1.WatchRequest) func(*vm) {
+	listing := func(edit func(counts, digests []uint32) []*registryv1.WatchRequest) func(*vm) {
 		return func(v *vm) {
 			buckets(v)
-			for _, request := range edit(v, v.resourceDigests()) {
+			for _, request := range edit(v.list()) {
 				v.say(request)
 			}
 		}
 	}
-	one := func(request *registryv1.WatchRequest) []*registryv1.WatchRequest {
-		return []*registryv1.WatchRequest{request}
+	one := func(counts, digests []uint32) []*registryv1.WatchRequest {
+		return []*registryv1.WatchRequest{resourceDigestsOf(false, counts, digests...)}
 	}
 	tests := map[string]struct {
 		play func(v *vm)
 		want codes.Code
 		text string
 	}{
-		"no bucket digests":          {func(v *vm) { v.say(bucketDigestsOf(nil)) }, codes.InvalidArgument, "digests of 0 buckets: welcome asked for 32"},
-		"too few bucket digests":     {func(v *vm) { v.say(v.bucketDigests(16)) }, codes.InvalidArgument, "digests of 16 buckets: welcome asked for 32"},
+		"no bucket digests":          {func(v *vm) { v.say(bucketDigestsOf(nil)) }, codes.InvalidArgument, "digests of 0 buckets: welcome asked for 64"},
+		"too few bucket digests":     {func(v *vm) { v.say(v.bucketDigests(32)) }, codes.InvalidArgument, "digests of 32 buckets: welcome asked for 64"},
 		"too many bucket digests":    {func(v *vm) { v.say(v.bucketDigests(4096)) }, codes.InvalidArgument, "digests of 4096 buckets"},
-		"bucket digests of any size": {func(v *vm) { v.say(bucketDigestsOf(make([]uint64, maxRequestBytes))) }, codes.ResourceExhausted, "larger than max"},
-		"resource digests first":     {func(v *vm) { v.say(resourceDigestsOf(false, 1)) }, codes.InvalidArgument, "ResourceDigests is out of turn"},
+		"bucket digests of any size": {func(v *vm) { v.say(bucketDigestsOf(make([]uint32, maxRequestBytes))) }, codes.ResourceExhausted, "larger than max"},
+		"resource digests first":     {func(v *vm) { v.say(resourceDigestsOf(false, []uint32{1}, 1)) }, codes.InvalidArgument, "ResourceDigests is out of turn"},
 		"bucket digests twice": {func(v *vm) { buckets(v); v.say(v.bucketDigests(int(v.welcome.GetBuckets()))) },
 			codes.InvalidArgument, "BucketDigests is out of turn"},
 		"hello again":           {func(v *vm) { v.say(helloOf(&registryv1.Hello{})) }, codes.InvalidArgument, "Hello is out of turn"},
 		"ack before a delta":    {func(v *vm) { v.say(ackOf(1)) }, codes.InvalidArgument, "ack of revision 1"},
 		"says nothing":          {func(*vm) {}, codes.Aborted, "no bucket digests within"},
 		"lists nothing in time": {buckets, codes.Aborted, "no resource digests within"},
-		"lists nothing": {listing(func(_ *vm, _ []uint64) []*registryv1.WatchRequest {
-			return one(resourceDigestsOf(false))
-		}), codes.InvalidArgument, "0 resource digests add up to"},
-		"leaves one out": {listing(func(_ *vm, digests []uint64) []*registryv1.WatchRequest {
-			return one(resourceDigestsOf(false, digests[1:]...))
+		"lists nothing": {listing(func(_, _ []uint32) []*registryv1.WatchRequest {
+			return one(nil, nil)
+		}), codes.InvalidArgument, "resource digests of 0 buckets: 1 differ"},
+		"counts other buckets": {listing(func(counts, digests []uint32) []*registryv1.WatchRequest {
+			return one(append(counts, 1), append(digests, 1))
+		}), codes.InvalidArgument, "resource digests of 2 buckets: 1 differ"},
+		"says that a bucket is empty": {listing(func(_, _ []uint32) []*registryv1.WatchRequest {
+			return one([]uint32{0}, nil)
+		}), codes.InvalidArgument, "add up to 00000000"},
+		"leaves one out": {listing(func(counts, digests []uint32) []*registryv1.WatchRequest {
+			return one(counts, digests[1:])
+		}), codes.InvalidArgument, "by their counts the buckets hold"},
+		"leaves one out, and does not count it": {listing(func(counts, digests []uint32) []*registryv1.WatchRequest {
+			return one([]uint32{counts[0] - 1}, digests[1:])
 		}), codes.InvalidArgument, "add up to"},
-		"lists one twice": {listing(func(_ *vm, digests []uint64) []*registryv1.WatchRequest {
-			return one(resourceDigestsOf(false, append(digests, digests[0])...))
+		"lists one twice": {listing(func(counts, digests []uint32) []*registryv1.WatchRequest {
+			return one([]uint32{counts[0] + 1}, append(digests, digests[0]))
 		}), codes.InvalidArgument, "add up to"},
-		"lists what no bucket that differs has": {listing(func(v *vm, digests []uint64) []*registryv1.WatchRequest {
-			for key, body := range v.resources {
-				if digest := uint64(registryv1.DigestResource(key, body)); !slices.Contains(digests, digest) {
-					return one(resourceDigestsOf(false, append(digests, digest)...))
-				}
-			}
-			return nil
-		}), codes.InvalidArgument, "add up to"},
-		"lists more than it holds": {listing(func(*vm, []uint64) []*registryv1.WatchRequest {
-			return one(resourceDigestsOf(false, make([]uint64, 601)...))
-		}), codes.InvalidArgument, "601 resource digests: hello said that the VM holds 600"},
-		"lists without end": {listing(func(*vm, []uint64) []*registryv1.WatchRequest {
-			return slices.Repeat(one(resourceDigestsOf(true, make([]uint64, 100)...)), 20)
+		"lists more than it counts": {listing(func(counts, digests []uint32) []*registryv1.WatchRequest {
+			return one(counts, append(digests, 0))
+		}), codes.InvalidArgument, "by their counts the buckets hold"},
+		"lists more than it holds": {listing(func(_, _ []uint32) []*registryv1.WatchRequest {
+			return one([]uint32{601}, make([]uint32, 601))
+		}), codes.InvalidArgument, "601 resource digests or more: hello said that the VM holds 600"},
+		"counts beyond all bounds": {listing(func(_, digests []uint32) []*registryv1.WatchRequest {
+			return one([]uint32{1<<32 - 1}, digests)
 		}), codes.InvalidArgument, "hello said that the VM holds 600"},
-		"lists nothing, and more to come": {listing(func(*vm, []uint64) []*registryv1.WatchRequest {
-			return one(resourceDigestsOf(true))
+		"lists without end": {listing(func(counts, _ []uint32) []*registryv1.WatchRequest {
+			return slices.Repeat([]*registryv1.WatchRequest{resourceDigestsOf(true, counts, make([]uint32, 100)...)}, 20)
+		}), codes.InvalidArgument, "by their counts the buckets hold"},
+		"lists nothing, and more to come": {listing(func(counts, _ []uint32) []*registryv1.WatchRequest {
+			return []*registryv1.WatchRequest{resourceDigestsOf(true, counts)}
 		}), codes.InvalidArgument, "name none, and more to come"},
-		"lists keys": {listing(func(*vm, []uint64) []*registryv1.WatchRequest {
-			return one(&registryv1.WatchRequest{Request: &registryv1.WatchRequest_ResourceDigests{ResourceDigests: &registryv1.ResourceDigests{
-				Resources: []*registryv1.ResourceDigest{{Key: "a"}}, //nolint:staticcheck // deprecated, and so not looked at
-			}}})
-		}), codes.InvalidArgument, "0 resource digests add up to"},
-		"goes on listing": {listing(func(_ *vm, digests []uint64) []*registryv1.WatchRequest {
-			return []*registryv1.WatchRequest{resourceDigestsOf(false, digests...), resourceDigestsOf(false, 1)}
+		"goes on listing": {listing(func(counts, digests []uint32) []*registryv1.WatchRequest {
+			return append(one(counts, digests), one(counts, digests)...)
 		}), codes.InvalidArgument, "ResourceDigests is out of turn"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			v := s.returning(before)
 			v.t = t
-			if got := v.welcome.GetBuckets(); got != 32 {
-				t.Fatalf("welcome asks for %d buckets, want 32", got)
+			if got := v.welcome.GetBuckets(); got != 64 {
+				t.Fatalf("welcome asks for %d buckets, want 64", got)
 			}
 			test.play(v)
 			err := v.failure()
@@ -349,44 +362,50 @@ func TestCompareIsRefused(t *testing.T) {
 	}
 }
 
-// FuzzDifference holds the difference of random sections and listings against a plain map.
+// FuzzDifference holds the difference of random sections and listings against a plain count. Digests are few
+// and the same in all buckets, so that they collide.
 func FuzzDifference(f *testing.F) {
 	f.Add([]byte{1, 2, 3}, []byte{2, 3, 4})
 	f.Add([]byte{}, []byte{7, 7, 7})
 	f.Add([]byte{5, 5}, []byte{})
+	const count = 4
+	type member struct {
+		bucket int
+		digest uint32
+	}
 	f.Fuzz(func(t *testing.T, view, listed []byte) {
-		counts := map[uint64]int{}
+		want, got := map[member]int{}, map[member]int{}
 		section := registry.Section{Revision: 9}
 		for i, digest := range view {
-			section.Entries = append(section.Entries, &registry.Entry{Key: fmt.Sprint(i), Digest: registryv1.Digest(digest)})
-			counts[uint64(digest)]++
+			entry := &registry.Entry{Key: fmt.Sprint(i), Digest: registryv1.Digest(1<<40*uint64(i) + uint64(digest))}
+			section.Entries = append(section.Entries, entry)
+			want[member{registryv1.Bucket(entry.Key, count), uint32(digest)}]++
 		}
-		var held []uint64
-		for _, digest := range listed {
-			held = append(held, uint64(digest))
-			counts[uint64(digest)] += 0
+		held := heldBuckets{buckets: []uint32{0, 1, 2, 3}}
+		var members []member
+		for bucket := range count {
+			for i, digest := range listed {
+				if i%count == bucket {
+					held.digests = append(held.digests, uint32(digest))
+					members = append(members, member{bucket, uint32(digest)})
+					got[member{bucket, uint32(digest)}]++
+				}
+			}
+			held.ends = append(held.ends, len(held.digests))
 		}
-		changes, removed := difference(section, held)
-		// The listing without what is removed and with what is sent has each of the view's digests.
-		got := map[uint64]int{}
-		for _, digest := range listed {
-			got[uint64(digest)]++
-		}
-		for _, digest := range removed {
-			got[digest]--
+		changes, removed := difference(section, count, held)
+		for i, place := range removed {
+			if i > 0 && place <= removed[i-1] {
+				t.Fatalf("places %v are not in ascending order", removed)
+			}
+			got[members[place]]--
 		}
 		for _, entry := range changes.Upserts {
-			got[uint64(entry.Digest)]++
+			got[member{registryv1.Bucket(entry.Key, count), entry.Digest.Short()}]++
 		}
-		for digest, want := range counts {
-			if (got[digest] > 0) != (want > 0) {
-				t.Fatalf("digest %d: the VM ends with %d, want %d; view %v, listed %v", digest, got[digest], want, view, listed)
-			}
-		}
-		for digest, n := range got {
-			if n < 0 {
-				t.Fatalf("digest %d is removed more often than it was listed", digest)
-			}
+		maps.DeleteFunc(got, func(_ member, n int) bool { return n == 0 })
+		if !maps.Equal(got, want) {
+			t.Fatalf("the VM ends with %v, want %v", got, want)
 		}
 	})
 }

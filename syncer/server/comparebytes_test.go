@@ -58,14 +58,14 @@ func numberedService(i, version int) registry.Update {
 // compareBytes is the size of what is said when a VM that holds these entries is compared.
 func compareBytes(b *testing.B, r *registry.Registry, count int, theirs []*registry.Entry) int {
 	b.Helper()
-	digests := make([]uint64, count)
+	digests := make([]uint32, count)
 	for _, entry := range theirs {
-		digests[registryv1.Bucket(entry.Key, count)] += uint64(entry.Digest)
+		digests[registryv1.Bucket(entry.Key, count)] += entry.Digest.Short()
 	}
 	ours := r.BucketDigests("prod", count)
 	var differing []uint32
 	for bucket, digest := range ours.Digests {
-		if uint64(digest) != digests[bucket] {
+		if digest.Short() != digests[bucket] {
 			differing = append(differing, uint32(bucket))
 		}
 	}
@@ -73,19 +73,21 @@ func compareBytes(b *testing.B, r *registry.Registry, count int, theirs []*regis
 	if err != nil {
 		b.Fatal(err)
 	}
-	named := make([]bool, count)
-	for _, bucket := range differing {
-		named[bucket] = true
-	}
-	var held []uint64
+	inBucket := make([][]uint32, count)
 	for _, entry := range theirs {
-		if named[registryv1.Bucket(entry.Key, count)] {
-			held = append(held, uint64(entry.Digest))
-		}
+		bucket := registryv1.Bucket(entry.Key, count)
+		inBucket[bucket] = append(inBucket[bucket], entry.Digest.Short())
+	}
+	held := heldBuckets{buckets: differing}
+	var counts []uint32
+	for _, bucket := range differing {
+		held.digests = append(held.digests, inBucket[bucket]...)
+		held.ends = append(held.ends, len(held.digests))
+		counts = append(counts, uint32(len(inBucket[bucket])))
 	}
 	said := proto.Size(&registryv1.BucketDigests{Digests: digests}) +
 		proto.Size(&registryv1.DifferingBuckets{Buckets: differing}) +
-		proto.Size(&registryv1.ResourceDigests{Digests: held})
-	changes, removed := difference(section, held)
+		proto.Size(&registryv1.ResourceDigests{Counts: counts, Digests: held.digests})
+	changes, removed := difference(section, count, held)
 	return said + encodeDifference(changes, removed, 256<<10).bytes
 }

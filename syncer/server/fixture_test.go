@@ -156,6 +156,7 @@ type vm struct {
 	frames    []*registryv1.Delta
 	heartbeat *registryv1.Heartbeat // the latest
 	differing *registryv1.DifferingBuckets
+	listed    []string // in a Compare, the keys in the order of their digests
 	// comparing: a Delta from revision zero is the outcome of a Compare.
 	comparing bool
 }
@@ -262,8 +263,8 @@ func (v *vm) applyFrame(delta *registryv1.Delta) {
 	if delta.GetReplace() && first {
 		clear(v.resources)
 	}
-	for _, digest := range delta.GetRemovedDigests() {
-		v.removeDigest(registryv1.Digest(digest))
+	for _, place := range delta.GetRemovedPlaces() {
+		v.removePlace(int(place))
 	}
 	for _, key := range delta.GetRemovals() {
 		if _, found := v.resources[key]; !found {
@@ -279,15 +280,13 @@ func (v *vm) applyFrame(delta *registryv1.Delta) {
 	}
 }
 
-func (v *vm) removeDigest(digest registryv1.Digest) {
+func (v *vm) removePlace(place int) {
 	v.t.Helper()
-	for key, body := range v.resources {
-		if registryv1.DigestResource(key, body) == digest {
-			delete(v.resources, key)
-			return
-		}
+	if place >= len(v.listed) {
+		v.t.Errorf("removal of place %d, the VM has listed %d", place, len(v.listed))
+		return
 	}
-	v.t.Errorf("removal of digest %x, which the VM does not hold", digest)
+	delete(v.resources, v.listed[place])
 }
 
 // checkProof holds a heartbeat against what was sent.

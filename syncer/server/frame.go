@@ -24,7 +24,7 @@ const (
 	deltaReplace    protowire.Number = 5
 	deltaMore       protowire.Number = 6
 	deltaObservedAt protowire.Number = 7
-	deltaRemoved    protowire.Number = 8
+	deltaRemoved    protowire.Number = 9
 
 	resourceKey  protowire.Number = 1
 	resourceBody protowire.Number = 2
@@ -81,11 +81,12 @@ func encodeChanges(changes registry.Changes, limit int) *delta {
 	return d
 }
 
-// encodeDifference encodes the outcome of a Compare: changes, and digests of resources that are no more.
-func encodeDifference(changes registry.Changes, removed []uint64, limit int) *delta {
+// encodeDifference encodes the outcome of a Compare: changes, and the places of resources that are no more in
+// the VM's list, in ascending order.
+func encodeDifference(changes registry.Changes, removed []uint32, limit int) *delta {
 	e := encoder{to: changes.To, limit: limit}
-	for digests := range slices.Chunk(removed, digestsAtOnce) {
-		e.removedDigests(digests)
+	for places := range slices.Chunk(removed, placesAtOnce) {
+		e.removedPlaces(places)
 	}
 	for _, key := range changes.Removals {
 		e.removal(key)
@@ -96,8 +97,8 @@ func encodeDifference(changes registry.Changes, removed []uint64, limit int) *de
 	return e.finish(time.Time{})
 }
 
-// digestsAtOnce is how many digests stand in one packed field: 4 KiB.
-const digestsAtOnce = 512
+// placesAtOnce is how many places stand in one packed field: 3 KiB at most below two million resources.
+const placesAtOnce = 1024
 
 // encoder fills frames one after the other. A frame is within the limit unless a single resource is
 // larger. Bodies are copied as the registry holds them.
@@ -129,13 +130,16 @@ func (e *encoder) removal(key string) {
 	e.open = protowire.AppendString(e.open, key)
 }
 
-func (e *encoder) removedDigests(digests []uint64) {
-	size := len(digests) * protowire.SizeFixed64()
+func (e *encoder) removedPlaces(places []uint32) {
+	size := 0
+	for _, place := range places {
+		size += protowire.SizeVarint(uint64(place))
+	}
 	e.room(protowire.SizeTag(deltaRemoved) + protowire.SizeBytes(size))
 	e.open = protowire.AppendTag(e.open, deltaRemoved, protowire.BytesType)
 	e.open = protowire.AppendVarint(e.open, uint64(size))
-	for _, digest := range digests {
-		e.open = protowire.AppendFixed64(e.open, digest)
+	for _, place := range places {
+		e.open = protowire.AppendVarint(e.open, uint64(place))
 	}
 }
 

@@ -60,8 +60,8 @@ func TestFramesAreWhatProtobufWouldSend(t *testing.T) {
 			&registryv1.Delta{FromRevision: 4, ToRevision: 9, Removals: []string{"x", "y"}},
 		},
 		"outcome of a compare": {
-			encodeDifference(registry.Changes{To: 9, Upserts: entries, Removals: []string{"x"}}, []uint64{1, 1 << 63}, 1<<20), 0,
-			&registryv1.Delta{ToRevision: 9, Removals: []string{"x"}, RemovedDigests: []uint64{1, 1 << 63}},
+			encodeDifference(registry.Changes{To: 9, Upserts: entries, Removals: []string{"x"}}, []uint32{1, 300, 1<<32 - 1}, 1<<20), 0,
+			&registryv1.Delta{ToRevision: 9, Removals: []string{"x"}, RemovedPlaces: []uint32{1, 300, 1<<32 - 1}},
 		},
 		"nothing": {encodeChanges(registry.Changes{From: 4, To: 1 << 40}, 1<<20), 1 << 39, &registryv1.Delta{FromRevision: 1 << 39, ToRevision: 1 << 40}},
 		"content": {encodeContent(registry.Content{Revision: 7, Entries: entries}, 1<<20), 0, &registryv1.Delta{ToRevision: 7, Replace: true}},
@@ -129,17 +129,17 @@ func TestFieldNumbers(t *testing.T) {
 		message proto.Message
 		got     int
 	}{
-		"delta":           {&registryv1.WatchResponse{}, int(responseDelta)},
-		"from_revision":   {&registryv1.Delta{}, int(deltaFrom)},
-		"to_revision":     {&registryv1.Delta{}, int(deltaTo)},
-		"upserts":         {&registryv1.Delta{}, int(deltaUpserts)},
-		"removals":        {&registryv1.Delta{}, int(deltaRemovals)},
-		"replace":         {&registryv1.Delta{}, int(deltaReplace)},
-		"more":            {&registryv1.Delta{}, int(deltaMore)},
-		"removed_digests": {&registryv1.Delta{}, int(deltaRemoved)},
-		"observed_at":     {&registryv1.Delta{}, int(deltaObservedAt)},
-		"key":             {&registryv1.Resource{}, int(resourceKey)},
-		"body":            {&registryv1.Resource{}, int(resourceBody)},
+		"delta":          {&registryv1.WatchResponse{}, int(responseDelta)},
+		"from_revision":  {&registryv1.Delta{}, int(deltaFrom)},
+		"to_revision":    {&registryv1.Delta{}, int(deltaTo)},
+		"upserts":        {&registryv1.Delta{}, int(deltaUpserts)},
+		"removals":       {&registryv1.Delta{}, int(deltaRemovals)},
+		"replace":        {&registryv1.Delta{}, int(deltaReplace)},
+		"more":           {&registryv1.Delta{}, int(deltaMore)},
+		"removed_places": {&registryv1.Delta{}, int(deltaRemoved)},
+		"observed_at":    {&registryv1.Delta{}, int(deltaObservedAt)},
+		"key":            {&registryv1.Resource{}, int(resourceKey)},
+		"body":           {&registryv1.Resource{}, int(resourceBody)},
 	} {
 		if want := number(test.message, field); test.got != want {
 			t.Errorf("field %s is written as %d, want %d", field, test.got, want)

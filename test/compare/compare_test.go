@@ -326,9 +326,10 @@ func TestFailoverIsCheap(t *testing.T) {
 		changes int
 		percent float64
 	}{
-		"nothing changed": {0, 0.5},
-		"one change":      {1, 0.5},
-		"ten changes":     {10, 1},
+		"nothing changed":   {0, 0.5},
+		"one change":        {1, 0.5},
+		"ten changes":       {10, 1},
+		"a hundred changes": {100, 2},
 	}
 	all := services(size)
 	first := startReplica(t, registry.Options{}, nil, all...)

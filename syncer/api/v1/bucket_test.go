@@ -44,15 +44,15 @@ func TestBucketIsStable(t *testing.T) {
 func TestBucketsFor(t *testing.T) {
 	tests := map[string]struct{ resources, want int }{
 		"nothing":                 {0, 1},
-		"a few":                   {31, 1},
-		"enough for two":          {32, 2},
-		"just not enough for 64":  {1023, 32},
-		"a thousand":              {1024, 64},
-		"ten thousand":            {10_000, 512},
+		"a few":                   {15, 1},
+		"enough for two":          {16, 2},
+		"just not enough for 64":  {511, 32},
+		"a thousand":              {1000, 64},
+		"ten thousand":            {10_000, 1024},
 		"a hundred thousand":      {100_000, 4096},
 		"a hundred million":       {100_000_000, 4096},
-		"the least for the most":  {65536, 4096},
-		"just not enough for all": {65535, 2048},
+		"the least for the most":  {32768, 4096},
+		"just not enough for all": {32767, 2048},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -31,3 +31,6 @@ func (d *Digest) Add(member Digest) { *d += member }
 
 // Remove takes a member out of the set.
 func (d *Digest) Remove(member Digest) { *d -= member }
+
+// Short is the half of a digest that a Compare says. Halves add up as digests do, modulo 2^32.
+func (d Digest) Short() uint32 { return uint32(d) }

@@ -531,7 +531,7 @@ type Hello struct {
 	// What the mirror holds. Absent when it holds nothing, or nothing it trusts to be of a revision.
 	Position *Position `protobuf:"bytes,4,opt,name=position,proto3" json:"position,omitempty"`
 	// Whether this VM can follow a Welcome with COMPARE.
-	Compare bool `protobuf:"varint,5,opt,name=compare,proto3" json:"compare,omitempty"`
+	Compare bool `protobuf:"varint,7,opt,name=compare,proto3" json:"compare,omitempty"`
 	// What the mirror holds, whatever revision it is of. Absent when it holds nothing, or when the whole
 	// view is wanted.
 	Holding       *Holding `protobuf:"bytes,6,opt,name=holding,proto3" json:"holding,omitempty"`
@@ -912,11 +912,12 @@ type Delta struct {
 	More bool `protobuf:"varint,6,opt,name=more,proto3" json:"more,omitempty"`
 	// When the oldest change in this Delta was seen by the source. Absent for initial state.
 	ObservedAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=observed_at,json=observedAt,proto3" json:"observed_at,omitempty"`
-	// In the outcome of a Compare, those of the VM's resource digests that are not in the view. Their
-	// resources are changed, then the key is among the upserts, or gone.
-	RemovedDigests []uint64 `protobuf:"fixed64,8,rep,packed,name=removed_digests,json=removedDigests,proto3" json:"removed_digests,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// In the outcome of a Compare, the resources that the VM has listed and that are not in the view, by
+	// their places in its list, from zero, in ascending order. They are changed, then the key is among the
+	// upserts, or gone.
+	RemovedPlaces []uint32 `protobuf:"varint,9,rep,packed,name=removed_places,json=removedPlaces,proto3" json:"removed_places,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Delta) Reset() {
@@ -998,9 +999,9 @@ func (x *Delta) GetObservedAt() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *Delta) GetRemovedDigests() []uint64 {
+func (x *Delta) GetRemovedPlaces() []uint32 {
 	if x != nil {
-		return x.RemovedDigests
+		return x.RemovedPlaces
 	}
 	return nil
 }
@@ -1126,10 +1127,11 @@ func (x *Ack) GetRevision() uint64 {
 }
 
 // BucketDigests opens a Compare: the digest of each bucket of the mirror, in order, as many as
-// Welcome says.
+// Welcome says. Of a digest the lower half is said: what it misses, once in four billion, the proof that
+// follows finds.
 type BucketDigests struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Digests       []uint64               `protobuf:"fixed64,1,rep,packed,name=digests,proto3" json:"digests,omitempty"`
+	Digests       []uint32               `protobuf:"fixed32,2,rep,packed,name=digests,proto3" json:"digests,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1164,7 +1166,7 @@ func (*BucketDigests) Descriptor() ([]byte, []int) {
 	return file_v1_registry_proto_rawDescGZIP(), []int{10}
 }
 
-func (x *BucketDigests) GetDigests() []uint64 {
+func (x *BucketDigests) GetDigests() []uint32 {
 	if x != nil {
 		return x.Digests
 	}
@@ -1217,17 +1219,16 @@ func (x *DifferingBuckets) GetBuckets() []uint32 {
 	return nil
 }
 
-// ResourceDigests lists what a VM holds in the buckets that differ. Added up they are the digests of
-// those buckets, so that nothing can be left out or come twice. The syncer answers with one Delta that
-// holds just what is missing, changed or gone.
+// ResourceDigests lists what a VM holds in the buckets that differ, one bucket after the other, in the
+// order of DifferingBuckets. The digests of a bucket add up to what BucketDigests said, so that nothing can
+// be left out or come twice. The syncer answers with one Delta that holds just what is missing, changed or
+// gone.
 type ResourceDigests struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Not spoken: digests alone say it in a fifth of the bytes.
-	//
-	// Deprecated: Marked as deprecated in v1/registry.proto.
-	Resources []*ResourceDigest `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
-	// The digests of the resources, in no particular order.
-	Digests []uint64 `protobuf:"fixed64,2,rep,packed,name=digests,proto3" json:"digests,omitempty"`
+	// How many resources each of the buckets holds: all of it is in the first message.
+	Counts []uint32 `protobuf:"varint,4,rep,packed,name=counts,proto3" json:"counts,omitempty"`
+	// The lower halves of the digests of the resources.
+	Digests []uint32 `protobuf:"fixed32,5,rep,packed,name=digests,proto3" json:"digests,omitempty"`
 	// More messages with the rest follow.
 	More          bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1264,15 +1265,14 @@ func (*ResourceDigests) Descriptor() ([]byte, []int) {
 	return file_v1_registry_proto_rawDescGZIP(), []int{12}
 }
 
-// Deprecated: Marked as deprecated in v1/registry.proto.
-func (x *ResourceDigests) GetResources() []*ResourceDigest {
+func (x *ResourceDigests) GetCounts() []uint32 {
 	if x != nil {
-		return x.Resources
+		return x.Counts
 	}
 	return nil
 }
 
-func (x *ResourceDigests) GetDigests() []uint64 {
+func (x *ResourceDigests) GetDigests() []uint32 {
 	if x != nil {
 		return x.Digests
 	}
@@ -1284,59 +1284,6 @@ func (x *ResourceDigests) GetMore() bool {
 		return x.More
 	}
 	return false
-}
-
-// ResourceDigest is one resource that a VM holds. Not spoken.
-type ResourceDigest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	Digest        uint64                 `protobuf:"fixed64,2,opt,name=digest,proto3" json:"digest,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ResourceDigest) Reset() {
-	*x = ResourceDigest{}
-	mi := &file_v1_registry_proto_msgTypes[13]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ResourceDigest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ResourceDigest) ProtoMessage() {}
-
-func (x *ResourceDigest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[13]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ResourceDigest.ProtoReflect.Descriptor instead.
-func (*ResourceDigest) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{13}
-}
-
-func (x *ResourceDigest) GetKey() string {
-	if x != nil {
-		return x.Key
-	}
-	return ""
-}
-
-func (x *ResourceDigest) GetDigest() uint64 {
-	if x != nil {
-		return x.Digest
-	}
-	return 0
 }
 
 // Body is what a Resource's bytes decode to.
@@ -1354,7 +1301,7 @@ type Body struct {
 
 func (x *Body) Reset() {
 	*x = Body{}
-	mi := &file_v1_registry_proto_msgTypes[14]
+	mi := &file_v1_registry_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1313,7 @@ func (x *Body) String() string {
 func (*Body) ProtoMessage() {}
 
 func (x *Body) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[14]
+	mi := &file_v1_registry_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1326,7 @@ func (x *Body) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Body.ProtoReflect.Descriptor instead.
 func (*Body) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{14}
+	return file_v1_registry_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Body) GetBody() isBody_Body {
@@ -1466,7 +1413,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_v1_registry_proto_msgTypes[15]
+	mi := &file_v1_registry_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1425,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[15]
+	mi := &file_v1_registry_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1438,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{15}
+	return file_v1_registry_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Service) GetHost() string {
@@ -1587,7 +1534,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_v1_registry_proto_msgTypes[16]
+	mi := &file_v1_registry_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1599,7 +1546,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[16]
+	mi := &file_v1_registry_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1612,7 +1559,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{16}
+	return file_v1_registry_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Port) GetName() string {
@@ -1659,7 +1606,7 @@ type EndpointSlice struct {
 
 func (x *EndpointSlice) Reset() {
 	*x = EndpointSlice{}
-	mi := &file_v1_registry_proto_msgTypes[17]
+	mi := &file_v1_registry_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +1618,7 @@ func (x *EndpointSlice) String() string {
 func (*EndpointSlice) ProtoMessage() {}
 
 func (x *EndpointSlice) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[17]
+	mi := &file_v1_registry_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1631,7 @@ func (x *EndpointSlice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointSlice.ProtoReflect.Descriptor instead.
 func (*EndpointSlice) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{17}
+	return file_v1_registry_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EndpointSlice) GetNamespace() string {
@@ -1748,7 +1695,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_v1_registry_proto_msgTypes[18]
+	mi := &file_v1_registry_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1760,7 +1707,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[18]
+	mi := &file_v1_registry_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1773,7 +1720,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{18}
+	return file_v1_registry_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Endpoint) GetAddresses() [][]byte {
@@ -1836,7 +1783,7 @@ type Namespace struct {
 
 func (x *Namespace) Reset() {
 	*x = Namespace{}
-	mi := &file_v1_registry_proto_msgTypes[19]
+	mi := &file_v1_registry_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1848,7 +1795,7 @@ func (x *Namespace) String() string {
 func (*Namespace) ProtoMessage() {}
 
 func (x *Namespace) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_registry_proto_msgTypes[19]
+	mi := &file_v1_registry_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1861,7 +1808,7 @@ func (x *Namespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Namespace.ProtoReflect.Descriptor instead.
 func (*Namespace) Descriptor() ([]byte, []int) {
-	return file_v1_registry_proto_rawDescGZIP(), []int{19}
+	return file_v1_registry_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Namespace) GetName() string {
@@ -1895,14 +1842,14 @@ const file_v1_registry_proto_rawDesc = "" +
 	"\theartbeat\x18\x03 \x01(\v2\x1d.meshvm.registry.v1.HeartbeatH\x00R\theartbeat\x12S\n" +
 	"\x11differing_buckets\x18\x04 \x01(\v2$.meshvm.registry.v1.DifferingBucketsH\x00R\x10differingBucketsB\n" +
 	"\n" +
-	"\bresponse\"\xde\x01\n" +
+	"\bresponse\"\xe4\x01\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1c\n" +
 	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x128\n" +
 	"\bposition\x18\x04 \x01(\v2\x1c.meshvm.registry.v1.PositionR\bposition\x12\x18\n" +
-	"\acompare\x18\x05 \x01(\bR\acompare\x125\n" +
-	"\aholding\x18\x06 \x01(\v2\x1b.meshvm.registry.v1.HoldingR\aholding\"z\n" +
+	"\acompare\x18\a \x01(\bR\acompare\x125\n" +
+	"\aholding\x18\x06 \x01(\v2\x1b.meshvm.registry.v1.HoldingR\aholdingJ\x04\b\x05\x10\x06\"z\n" +
 	"\aHolding\x12\x12\n" +
 	"\x04view\x18\x01 \x01(\tR\x04view\x12%\n" +
 	"\x0ecluster_domain\x18\x02 \x01(\tR\rclusterDomain\x12\x16\n" +
@@ -1925,7 +1872,7 @@ const file_v1_registry_proto_rawDesc = "" +
 	"\abuckets\x18\x06 \x01(\rR\abuckets\"0\n" +
 	"\bResource\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\fR\x04body\"\xb5\x02\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"\xb9\x02\n" +
 	"\x05Delta\x12#\n" +
 	"\rfrom_revision\x18\x01 \x01(\x04R\ffromRevision\x12\x1f\n" +
 	"\vto_revision\x18\x02 \x01(\x04R\n" +
@@ -1935,8 +1882,8 @@ const file_v1_registry_proto_rawDesc = "" +
 	"\areplace\x18\x05 \x01(\bR\areplace\x12\x12\n" +
 	"\x04more\x18\x06 \x01(\bR\x04more\x12;\n" +
 	"\vobserved_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"observedAt\x12'\n" +
-	"\x0fremoved_digests\x18\b \x03(\x06R\x0eremovedDigests\"\x98\x01\n" +
+	"observedAt\x12%\n" +
+	"\x0eremoved_places\x18\t \x03(\rR\rremovedPlacesJ\x04\b\b\x10\t\"\x98\x01\n" +
 	"\tHeartbeat\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\x06R\x06digest\x12\x1c\n" +
@@ -1944,18 +1891,15 @@ const file_v1_registry_proto_rawDesc = "" +
 	"\n" +
 	"current_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tcurrentAt\"!\n" +
 	"\x03Ack\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x04R\brevision\")\n" +
+	"\brevision\x18\x01 \x01(\x04R\brevision\"/\n" +
 	"\rBucketDigests\x12\x18\n" +
-	"\adigests\x18\x01 \x03(\x06R\adigests\",\n" +
+	"\adigests\x18\x02 \x03(\aR\adigestsJ\x04\b\x01\x10\x02\",\n" +
 	"\x10DifferingBuckets\x12\x18\n" +
-	"\abuckets\x18\x01 \x03(\rR\abuckets\"\x85\x01\n" +
-	"\x0fResourceDigests\x12D\n" +
-	"\tresources\x18\x01 \x03(\v2\".meshvm.registry.v1.ResourceDigestB\x02\x18\x01R\tresources\x12\x18\n" +
-	"\adigests\x18\x02 \x03(\x06R\adigests\x12\x12\n" +
-	"\x04more\x18\x03 \x01(\bR\x04more\":\n" +
-	"\x0eResourceDigest\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
-	"\x06digest\x18\x02 \x01(\x06R\x06digest\"\xd2\x01\n" +
+	"\abuckets\x18\x01 \x03(\rR\abuckets\"c\n" +
+	"\x0fResourceDigests\x12\x16\n" +
+	"\x06counts\x18\x04 \x03(\rR\x06counts\x12\x18\n" +
+	"\adigests\x18\x05 \x03(\aR\adigests\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04moreJ\x04\b\x01\x10\x02J\x04\b\x02\x10\x03\"\xd2\x01\n" +
 	"\x04Body\x127\n" +
 	"\aservice\x18\x01 \x01(\v2\x1b.meshvm.registry.v1.ServiceH\x00R\aservice\x12J\n" +
 	"\x0eendpoint_slice\x18\x02 \x01(\v2!.meshvm.registry.v1.EndpointSliceH\x00R\rendpointSlice\x12=\n" +
@@ -2035,7 +1979,7 @@ func file_v1_registry_proto_rawDescGZIP() []byte {
 }
 
 var file_v1_registry_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_v1_registry_proto_goTypes = []any{
 	(Mode)(0),                     // 0: meshvm.registry.v1.Mode
 	(Origin)(0),                   // 1: meshvm.registry.v1.Origin
@@ -2054,14 +1998,13 @@ var file_v1_registry_proto_goTypes = []any{
 	(*BucketDigests)(nil),         // 14: meshvm.registry.v1.BucketDigests
 	(*DifferingBuckets)(nil),      // 15: meshvm.registry.v1.DifferingBuckets
 	(*ResourceDigests)(nil),       // 16: meshvm.registry.v1.ResourceDigests
-	(*ResourceDigest)(nil),        // 17: meshvm.registry.v1.ResourceDigest
-	(*Body)(nil),                  // 18: meshvm.registry.v1.Body
-	(*Service)(nil),               // 19: meshvm.registry.v1.Service
-	(*Port)(nil),                  // 20: meshvm.registry.v1.Port
-	(*EndpointSlice)(nil),         // 21: meshvm.registry.v1.EndpointSlice
-	(*Endpoint)(nil),              // 22: meshvm.registry.v1.Endpoint
-	(*Namespace)(nil),             // 23: meshvm.registry.v1.Namespace
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*Body)(nil),                  // 17: meshvm.registry.v1.Body
+	(*Service)(nil),               // 18: meshvm.registry.v1.Service
+	(*Port)(nil),                  // 19: meshvm.registry.v1.Port
+	(*EndpointSlice)(nil),         // 20: meshvm.registry.v1.EndpointSlice
+	(*Endpoint)(nil),              // 21: meshvm.registry.v1.Endpoint
+	(*Namespace)(nil),             // 22: meshvm.registry.v1.Namespace
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
 }
 var file_v1_registry_proto_depIdxs = []int32{
 	6,  // 0: meshvm.registry.v1.WatchRequest.hello:type_name -> meshvm.registry.v1.Hello
@@ -2076,25 +2019,24 @@ var file_v1_registry_proto_depIdxs = []int32{
 	7,  // 9: meshvm.registry.v1.Hello.holding:type_name -> meshvm.registry.v1.Holding
 	0,  // 10: meshvm.registry.v1.Welcome.mode:type_name -> meshvm.registry.v1.Mode
 	10, // 11: meshvm.registry.v1.Delta.upserts:type_name -> meshvm.registry.v1.Resource
-	24, // 12: meshvm.registry.v1.Delta.observed_at:type_name -> google.protobuf.Timestamp
-	24, // 13: meshvm.registry.v1.Heartbeat.current_at:type_name -> google.protobuf.Timestamp
-	17, // 14: meshvm.registry.v1.ResourceDigests.resources:type_name -> meshvm.registry.v1.ResourceDigest
-	19, // 15: meshvm.registry.v1.Body.service:type_name -> meshvm.registry.v1.Service
-	21, // 16: meshvm.registry.v1.Body.endpoint_slice:type_name -> meshvm.registry.v1.EndpointSlice
-	23, // 17: meshvm.registry.v1.Body.namespace:type_name -> meshvm.registry.v1.Namespace
-	1,  // 18: meshvm.registry.v1.Service.origin:type_name -> meshvm.registry.v1.Origin
-	2,  // 19: meshvm.registry.v1.Service.address_kind:type_name -> meshvm.registry.v1.AddressKind
-	20, // 20: meshvm.registry.v1.Service.ports:type_name -> meshvm.registry.v1.Port
-	3,  // 21: meshvm.registry.v1.Port.protocol:type_name -> meshvm.registry.v1.Protocol
-	22, // 22: meshvm.registry.v1.EndpointSlice.endpoints:type_name -> meshvm.registry.v1.Endpoint
-	20, // 23: meshvm.registry.v1.EndpointSlice.ports:type_name -> meshvm.registry.v1.Port
-	4,  // 24: meshvm.registry.v1.Registry.Watch:input_type -> meshvm.registry.v1.WatchRequest
-	5,  // 25: meshvm.registry.v1.Registry.Watch:output_type -> meshvm.registry.v1.WatchResponse
-	25, // [25:26] is the sub-list for method output_type
-	24, // [24:25] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	23, // 12: meshvm.registry.v1.Delta.observed_at:type_name -> google.protobuf.Timestamp
+	23, // 13: meshvm.registry.v1.Heartbeat.current_at:type_name -> google.protobuf.Timestamp
+	18, // 14: meshvm.registry.v1.Body.service:type_name -> meshvm.registry.v1.Service
+	20, // 15: meshvm.registry.v1.Body.endpoint_slice:type_name -> meshvm.registry.v1.EndpointSlice
+	22, // 16: meshvm.registry.v1.Body.namespace:type_name -> meshvm.registry.v1.Namespace
+	1,  // 17: meshvm.registry.v1.Service.origin:type_name -> meshvm.registry.v1.Origin
+	2,  // 18: meshvm.registry.v1.Service.address_kind:type_name -> meshvm.registry.v1.AddressKind
+	19, // 19: meshvm.registry.v1.Service.ports:type_name -> meshvm.registry.v1.Port
+	3,  // 20: meshvm.registry.v1.Port.protocol:type_name -> meshvm.registry.v1.Protocol
+	21, // 21: meshvm.registry.v1.EndpointSlice.endpoints:type_name -> meshvm.registry.v1.Endpoint
+	19, // 22: meshvm.registry.v1.EndpointSlice.ports:type_name -> meshvm.registry.v1.Port
+	4,  // 23: meshvm.registry.v1.Registry.Watch:input_type -> meshvm.registry.v1.WatchRequest
+	5,  // 24: meshvm.registry.v1.Registry.Watch:output_type -> meshvm.registry.v1.WatchResponse
+	24, // [24:25] is the sub-list for method output_type
+	23, // [23:24] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_v1_registry_proto_init() }
@@ -2114,7 +2056,7 @@ func file_v1_registry_proto_init() {
 		(*WatchResponse_Heartbeat)(nil),
 		(*WatchResponse_DifferingBuckets)(nil),
 	}
-	file_v1_registry_proto_msgTypes[14].OneofWrappers = []any{
+	file_v1_registry_proto_msgTypes[13].OneofWrappers = []any{
 		(*Body_Service)(nil),
 		(*Body_EndpointSlice)(nil),
 		(*Body_Namespace)(nil),
@@ -2125,7 +2067,7 @@ func file_v1_registry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_registry_proto_rawDesc), len(file_v1_registry_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   20,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
