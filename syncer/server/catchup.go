@@ -5,6 +5,9 @@ import (
 	"errors"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 	"github.com/meshvm/meshvm/syncer/registry"
 )
@@ -18,6 +21,7 @@ const fullReuse = 10 * time.Second
 // silence for a fault.
 func (st *stream) welcome(ctx context.Context, hello *registryv1.Hello) error {
 	mode := st.chooseMode(hello)
+	st.compares = hello.GetCompare()
 	switch mode {
 	case registryv1.Mode_MODE_RESUME:
 		st.begun(modeResume)
@@ -86,8 +90,15 @@ func (st *stream) canResume(position *registryv1.Position) bool {
 	return err == nil
 }
 
-// catchUp sends what lies between the cursor and a head. A stream that has fallen off the log is sent the
-// whole view again.
+// comparedAnew is how many resources a view has at least for a VM that has fallen off the log to come again
+// and be compared. A smaller one is sent whole for less than a connection costs.
+const comparedAnew = 256
+
+// errFallen is what such a VM is told. It comes again at once and says what it holds.
+var errFallen = status.Error(codes.Aborted, "the change log no longer reaches back to where this stream is: come again and be compared")
+
+// catchUp sends what lies between the cursor and a head. A stream that has fallen off the log is compared
+// anew, or is sent the whole view again.
 func (st *stream) catchUp(ctx context.Context, to head) error {
 	if st.cursor >= to.proof.Revision {
 		return nil
@@ -107,6 +118,9 @@ func (st *stream) catchUp(ctx context.Context, to head) error {
 	switch {
 	case errors.Is(err, registry.ErrCompacted):
 		st.server.metrics.compacted.Inc()
+		if st.compares && to.proof.Resources >= comparedAnew {
+			return errFallen
+		}
 		release, err := st.server.admitAgain(ctx)
 		if err != nil {
 			return err

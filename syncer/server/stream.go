@@ -29,6 +29,8 @@ type stream struct {
 	who  watcher
 	view *view
 	mode string
+	// compares: the VM can be compared.
+	compares bool
 	// since is when the stream began.
 	since time.Time
 

@@ -63,7 +63,7 @@ func (s *Server) watch(rpc watchStream) error {
 	err = ending(context.Cause(ctx))
 	s.opts.Log.Debug("watch ended", "node", who.node, "namespace", who.namespace, "after", s.opts.Now().Sub(started).Round(time.Millisecond), "reason", err)
 	if status.Code(err) == codes.Aborted {
-		s.warn("watch ended: the VM reads too slowly", "node", who.node, "namespace", who.namespace, "address", who.address)
+		s.warn("watch ended: the VM is too slow", "node", who.node, "namespace", who.namespace, "address", who.address, "reason", err)
 	}
 	return err
 }

@@ -287,6 +287,25 @@ func TestMismatchIsRepairedByCompare(t *testing.T) {
 	}
 }
 
+// TestFallenOffTheLogIsCompared has more change at once than the log holds: VMs that are connected are sent
+// just that all the same.
+func TestFallenOffTheLogIsCompared(t *testing.T) {
+	const size, changes = 2_000, 100
+	r := startReplica(t, registry.Options{LogBytes: 2_000}, nil, services(size)...)
+	m := newMirror()
+	f := follow(t, m, "vm", r.address)
+	f.await("in step", inStep)
+	r.apply(t, changed(size, changes)...)
+	last := r.registry.Revision()
+	f.await("in step again", func(tally) bool { return m.State().Position().GetRevision() == last })
+	f.stop()
+	mustEqual(t, m, r, "vm")
+	seen := f.await("its tally", inStep)
+	if seen.full != 1 || seen.compared != 1 || seen.mismatches+seen.refused > 0 || seen.upserts != size+changes {
+		t.Errorf("Got %+v, want one full sync, one Compare, and what changed", seen)
+	}
+}
+
 // TestManyFailOverAtOnce has more VMs come over than are admitted at once, while the registry changes.
 func TestManyFailOverAtOnce(t *testing.T) {
 	const size, vms = 2_000, 40
