@@ -167,7 +167,8 @@ func TestCompareNeedsNoPlaceWhereNothingDiffers(t *testing.T) {
 	}
 }
 
-// TestCompareIsOfOneRevision changes the registry between all messages of a Compare.
+// TestCompareIsOfOneRevision changes the registry between all messages of a Compare. Its view is of a size that
+// is sent whole when a stream falls off the log.
 func TestCompareIsOfOneRevision(t *testing.T) {
 	tests := map[string]struct {
 		logBytes int
@@ -182,12 +183,12 @@ func TestCompareIsOfOneRevision(t *testing.T) {
 				random := rand.New(rand.NewPCG(seed, 5))
 				s := startUnsynced(t, registry.Options{LogBytes: test.logBytes}, nil)
 				s.source.Synced()
-				s.apply(town(600)...)
+				s.apply(town(200)...)
 				before := s.registry.Content("prod").Entries
 				change := func() {
 					s.apply(service("prod", fmt.Sprintf("new-%d", s.registry.Revision()), "10.0.0.3", registry.Public()))
 					for range 1 + random.IntN(20) {
-						name := fmt.Sprintf("service-%d", random.IntN(620))
+						name := fmt.Sprintf("service-%d", random.IntN(220))
 						if random.IntN(3) == 0 {
 							s.apply(gone("prod", name))
 							continue

@@ -33,7 +33,9 @@ const (
 	keepaliveTimeout     = 10 * time.Second
 	keepaliveMinimum     = 5 * time.Second
 	connectionAgeGrace   = 10 * time.Second
-	connectionReadBuffer = 4 << 10 // a VM says little; ten thousand of them add up
+	connectionReadBuffer = 512 // a VM says little, ten thousand of them add up, and TLS has a buffer too
+	// One TLS record. A buffer is held only while something is written, which may be to all VMs at once.
+	connectionWriteBuffer = 16 << 10
 )
 
 // Server is the syncer's front. Make it with New and run it once with Serve.
@@ -175,6 +177,7 @@ func (s *Server) newRPCServer() *grpc.Server {
 		grpc.MaxConcurrentStreams(maxStreamsPerVM),
 		grpc.ConnectionTimeout(connectionTimeout),
 		grpc.ReadBufferSize(connectionReadBuffer),
+		grpc.WriteBufferSize(connectionWriteBuffer),
 		grpc.WaitForHandlers(true),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinimum, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{

@@ -20,8 +20,9 @@ import (
 type stream struct {
 	server *Server
 	rpc    watchStream
+	ctx    context.Context // ends with the stream, and says why
 	end    context.CancelCauseFunc
-	// requests are the first one and those that are due in a Compare.
+	// requests are those that are due in a Compare.
 	requests chan *registryv1.WatchRequest
 	// due is which of a Compare's answers the VM owes.
 	due atomic.Int32
@@ -56,28 +57,33 @@ const (
 	dueResourceDigests
 )
 
-func newStream(s *Server, rpc watchStream, end context.CancelCauseFunc) *stream {
-	return &stream{server: s, rpc: rpc, end: end, requests: make(chan *registryv1.WatchRequest, 1), since: s.opts.Now()}
+func newStream(s *Server, rpc watchStream, ctx context.Context, end context.CancelCauseFunc) *stream {
+	return &stream{server: s, rpc: rpc, ctx: ctx, end: end, requests: make(chan *registryv1.WatchRequest, 1), since: s.opts.Now()}
 }
 
 // receive reads what the VM says until the stream ends.
 func (st *stream) receive() error {
-	for first := true; ; first = false {
-		request, err := st.rpc.Recv()
-		if errors.Is(err, io.EOF) {
-			return errEnded
-		}
+	for {
+		request, err := st.next()
 		if err != nil {
 			return err
-		}
-		if first {
-			st.requests <- request
-			continue
 		}
 		if err := st.handle(request); err != nil {
 			return err
 		}
 	}
+}
+
+// next waits for the VM's next request.
+func (st *stream) next() (*registryv1.WatchRequest, error) {
+	request, err := st.rpc.Recv()
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, errEnded
+	case st.ctx.Err() != nil:
+		return nil, context.Cause(st.ctx)
+	}
+	return request, err
 }
 
 // handle takes in a request after the first.
@@ -115,8 +121,8 @@ func (st *stream) answer(request *registryv1.WatchRequest, due int32, more bool)
 	select {
 	case st.requests <- request:
 		return nil
-	case <-st.rpc.Context().Done():
-		return st.rpc.Context().Err()
+	case <-st.ctx.Done():
+		return context.Cause(st.ctx)
 	}
 }
 
@@ -125,20 +131,19 @@ func outOfTurn(request any) error {
 }
 
 // hello is the VM's first request.
-func (st *stream) hello(ctx context.Context) (*registryv1.Hello, error) {
-	timeout := time.NewTimer(st.server.opts.HelloTimeout)
-	defer timeout.Stop()
-	select {
-	case request := <-st.requests:
-		if request.GetHello() == nil {
-			return nil, status.Error(codes.InvalidArgument, "the first request must be hello")
-		}
-		return request.GetHello(), nil
-	case <-timeout.C:
-		return nil, status.Errorf(codes.InvalidArgument, "no hello within %s", st.server.opts.HelloTimeout)
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+func (st *stream) hello() (*registryv1.Hello, error) {
+	timeout := st.server.opts.HelloTimeout
+	defer time.AfterFunc(timeout, func() {
+		st.end(status.Errorf(codes.InvalidArgument, "no hello within %s", timeout))
+	}).Stop()
+	request, err := st.next()
+	if err != nil {
+		return nil, err
 	}
+	if request.GetHello() == nil {
+		return nil, status.Error(codes.InvalidArgument, "the first request must be hello")
+	}
+	return request.GetHello(), nil
 }
 
 // run brings the VM up to date and keeps it so until the context ends.

@@ -23,8 +23,7 @@ var errEnded = errors.New("the VM has ended the stream")
 
 // Watch implements registryv1.RegistryServer.
 //
-// Receiving and sending have a goroutine each, and neither can be interrupted while it waits for the
-// VM. So this one only waits for the first reason to end: when it returns, gRPC ends the other two.
+// Receiving and sending have a goroutine each. This one receives.
 func (s *Server) Watch(rpc watchStream) (err error) {
 	defer func() { s.metrics.streams.WithLabelValues(status.Code(err).String()).Inc() }()
 	defer s.recovering(func(internal error) { err = internal })
@@ -35,17 +34,19 @@ func (s *Server) watch(rpc watchStream) error {
 	if err := s.available(); err != nil {
 		return err
 	}
-	ctx, end := context.WithCancelCause(rpc.Context())
+	ctx, end, err := interruptible(rpc)
+	if err != nil {
+		return err
+	}
 	defer end(nil)
 	defer context.AfterFunc(s.stopping, func() { end(context.Cause(s.stopping)) })()
 
-	st := newStream(s, rpc, end)
-	s.goStream(end, st.receive)
-	hello, err := st.hello(ctx)
+	st := newStream(s, rpc, ctx, end)
+	hello, err := st.hello()
 	if err != nil {
 		return ending(err)
 	}
-	who, err := identify(rpc.Context(), hello)
+	who, err := identify(ctx, hello)
 	if err != nil {
 		s.warn("watch refused", "node", printable(hello.GetNode(), 253), "error", err)
 		return err
@@ -54,12 +55,14 @@ func (s *Server) watch(rpc watchStream) error {
 		s.warn("watch refused", "node", who.node, "address", who.address, "error", err)
 		return err
 	}
-	defer st.finish()
 	started := s.opts.Now()
 	s.opts.Log.Debug("watch started", "node", who.node, "namespace", who.namespace, "identity", who.identity, "address", who.address, "version", who.version)
 
-	s.goStream(end, func() error { return st.run(ctx, hello) })
-	<-ctx.Done()
+	s.goStream(end, func() error {
+		defer st.finish()
+		return st.run(ctx, hello)
+	})
+	end(st.receive())
 	err = ending(context.Cause(ctx))
 	s.opts.Log.Debug("watch ended", "node", who.node, "namespace", who.namespace, "after", s.opts.Now().Sub(started).Round(time.Millisecond), "reason", err)
 	if status.Code(err) == codes.Aborted {
@@ -95,7 +98,7 @@ func (s *Server) waitingFor() string {
 	return "waiting for " + strings.Join(names, ", ") + " to sync"
 }
 
-// goStream runs one of a stream's goroutines. Whatever ends it ends the stream.
+// goStream runs a stream's sending. Whatever ends it ends the stream.
 func (s *Server) goStream(end context.CancelCauseFunc, run func() error) {
 	s.running.Go(func() {
 		defer s.recovering(end)
