@@ -82,7 +82,7 @@ func TestSyncersReplacedByOthers(t *testing.T) {
 func (m *machine) value(name string) (value int) {
 	m.t.Helper()
 	eventually(m.t, "metric "+name, func() error {
-		body, _, err := get("http://" + m.metrics + "/metrics")
+		body, _, err := m.get(m.metrics, "/metrics")
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"os"
 	"path/filepath"
 	"testing"
@@ -11,7 +12,13 @@ import (
 	"github.com/meshvm/meshvm/test/programs"
 )
 
-func TestMain(m *testing.M) { os.Exit(programs.Main(m, programs.CoreDNS, programs.Syncer)) }
+func TestMain(m *testing.M) {
+	// Tests that run in parallel wait more than they compute. The command line may say otherwise.
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	os.Exit(programs.Main(m, programs.CoreDNS, programs.Syncer))
+}
 
 // patience bounds every wait: far beyond what anything here takes, so that a busy machine fails
 // nothing, and a hang does.
@@ -20,10 +27,16 @@ const patience = 60 * time.Second
 // eventually waits until check succeeds and says how long that took.
 func eventually(t *testing.T, what string, check func() error) time.Duration {
 	t.Helper()
+	return eventuallyAt(t, 5*time.Millisecond, what, check)
+}
+
+// eventuallyAt is eventually for a check that costs something, or that takes long to succeed.
+func eventuallyAt(t *testing.T, interval time.Duration, what string, check func() error) time.Duration {
+	t.Helper()
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	ticker := time.NewTicker(5 * time.Millisecond)
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
 		err := check()

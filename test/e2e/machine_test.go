@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -26,6 +27,8 @@ type machine struct {
 	snapshot string
 	corefile string
 	coredns  *programs.Process
+	// inside runs a function where the machine's sockets and programs are. Nil: on this machine.
+	inside func(run func()) error
 }
 
 // newMachine makes a machine that follows the given syncers and starts CoreDNS on it. Lines are put
@@ -75,17 +78,45 @@ func (m *machine) configure(syncers []string, lines ...string) {
 
 func (m *machine) boot() {
 	m.t.Helper()
-	m.coredns = programs.Start(m.t, programs.CoreDNS, "-conf", m.corefile)
+	if err := m.there(func() { m.coredns = programs.Start(m.t, programs.CoreDNS, "-conf", m.corefile) }); err != nil {
+		m.t.Fatal(err)
+	}
 	eventually(m.t, "CoreDNS answers", func() error {
 		_, err := m.exchange("outside.example.net.", dns.TypeA)
 		return err
 	})
 }
 
+func (m *machine) there(run func()) error {
+	if m.inside != nil {
+		return m.inside(run)
+	}
+	run()
+	return nil
+}
+
 func (m *machine) exchange(name string, qtype uint16) (*dns.Msg, error) {
+	return m.send(new(dns.Msg).SetQuestion(name, qtype))
+}
+
+func (m *machine) send(query *dns.Msg) (reply *dns.Msg, err error) {
 	client := &dns.Client{Timeout: 2 * time.Second}
-	reply, _, err := client.Exchange(new(dns.Msg).SetQuestion(name, qtype), m.address)
+	if err := m.there(func() { reply, _, err = client.Exchange(query, m.address) }); err != nil {
+		return nil, err
+	}
 	return reply, err
+}
+
+// get is what the machine serves at an address and a path.
+func (m *machine) get(address, path string) (string, int, error) {
+	return getThrough(m.dial, "http://"+address+path)
+}
+
+func (m *machine) dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	if err := m.there(func() { conn, err = new(net.Dialer).DialContext(ctx, network, address) }); err != nil {
+		return nil, err
+	}
+	return conn, err
 }
 
 // ask is what CoreDNS answers now: the rcode, or the data of the records, sorted, joined by spaces.
@@ -129,14 +160,17 @@ func (m *machine) answersNow(name string, qtype uint16, want string) {
 // isReady waits until CoreDNS says that it is ready.
 func (m *machine) isReady() {
 	m.t.Helper()
-	eventually(m.t, "CoreDNS is ready", func() error { return status("http://"+m.ready+"/ready", http.StatusOK) })
+	eventually(m.t, "CoreDNS is ready", func() error {
+		body, got, err := m.get(m.ready, "/ready")
+		return wantStatus(body, got, err, http.StatusOK)
+	})
 }
 
 // metric waits until CoreDNS exposes a line.
 func (m *machine) metric(line string) {
 	m.t.Helper()
 	eventually(m.t, "metric "+line, func() error {
-		body, _, err := get("http://" + m.metrics + "/metrics")
+		body, _, err := m.get(m.metrics, "/metrics")
 		if err == nil && !slices.Contains(strings.Split(body, "\n"), line) {
 			err = fmt.Errorf("not among the metrics")
 		}
@@ -155,14 +189,21 @@ func (m *machine) saved() {
 
 func status(url string, want int) error {
 	body, got, err := get(url)
+	return wantStatus(body, got, err, want)
+}
+
+func wantStatus(body string, got int, err error, want int) error {
 	if err == nil && got != want {
 		err = fmt.Errorf("got status %d, want %d: %s", got, want, body)
 	}
 	return err
 }
 
-func get(url string) (string, int, error) {
-	client := http.Client{Timeout: 5 * time.Second}
+func get(url string) (string, int, error) { return getThrough(new(net.Dialer).DialContext, url) }
+
+// getThrough is get over connections of its own.
+func getThrough(dial func(ctx context.Context, network, address string) (net.Conn, error), url string) (string, int, error) {
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
 	response, err := client.Get(url)
 	if err != nil {
 		return "", 0, err
