@@ -45,7 +45,7 @@ func newLink(deliver func([]byte)) *link {
 	return &link{
 		deliver: deliver,
 		queue:   make(chan flight, queueLength),
-		random:  rand.New(rand.NewPCG(4, 6)), //nolint:gosec // which packets are lost is to be the same again
+		random:  rand.New(rand.NewPCG(4, 6)),
 	}
 }
 
