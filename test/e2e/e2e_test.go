@@ -13,6 +13,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if code, done := asRoot(); done {
+		os.Exit(code)
+	}
 	// Tests that run in parallel wait more than they compute. The command line may say otherwise.
 	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)

@@ -19,8 +19,8 @@ import (
 
 // network joins hosts, each with a kernel network of its own, by carrying their packets in this process.
 // So TCP is the kernel's at both ends, and what becomes of a packet is the test's to say: see link. It
-// needs root and /dev/net/tun, and nothing else: no bridge, no filter, no program. The kernel takes
-// everything back when the test and the programs that it started have ended, however they end.
+// needs root, or the root of a user namespace, and /dev/net/tun: no bridge, no filter, no program. The
+// kernel takes everything back when the test and the programs that it started have ended, however they end.
 type network struct {
 	t     *testing.T
 	hosts []*host
@@ -112,17 +112,17 @@ const maxPacket = 2048
 func newHost(t *testing.T, ip netip.Addr) *host {
 	t.Helper()
 	h := &host{t: t, ip: ip}
-	var made error
-	err := inNamespace(func() error { return unix.Unshare(unix.CLONE_NEWNET) }, func() { made = h.furnish() })
-	if err := errors.Join(err, made); err != nil {
-		t.Fatalf("make a network namespace with a TUN device: %v (it takes root and /dev/net/tun)", err)
+	var furnished error
+	err := inNamespace(func() error { return unix.Unshare(unix.CLONE_NEWNET) }, func() { furnished = h.furnish() })
+	if err := errors.Join(err, furnished); err != nil {
+		t.Fatalf("make a network namespace with a TUN device: %v (it takes root, or user namespaces, and /dev/net/tun)", err)
 	}
 	return h
 }
 
 // furnish brings up loopback and the device in the namespace of this thread.
 func (h *host) furnish() (err error) {
-	if h.namespace, err = os.Open(threadNamespace); err != nil {
+	if h.namespace, err = os.Open("/proc/thread-self/ns/net"); err != nil {
 		return err
 	}
 	if err := bringUp("lo", netip.MustParsePrefix("127.0.0.1/8")); err != nil {
@@ -159,30 +159,25 @@ func (h *host) dial(ctx context.Context, network, address string) (conn net.Conn
 // at is the host's address with a port.
 func (h *host) at(port uint16) string { return netip.AddrPortFrom(h.ip, port).String() }
 
-const threadNamespace = "/proc/thread-self/ns/net"
-
-// inNamespace runs a function on a thread that has entered a network namespace, and brings the thread
-// back.
-func inNamespace(enter func() error, run func()) (err error) {
-	runtime.LockOSThread()
-	home, err := os.Open(threadNamespace)
-	if err != nil {
-		runtime.UnlockOSThread()
-		return err
-	}
-	// In a defer, because a test may end within run.
-	defer func() {
-		back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET)
-		err = errors.Join(err, back, home.Close())
-		if back == nil {
-			runtime.UnlockOSThread()
-		} // Else nobody may use the thread again, and it ends with its goroutine.
+// inNamespace runs a function on a thread of its own that has entered a network namespace, and waits for it.
+// The thread does not come back, which only root may: it ends.
+func inNamespace(enter func() error, run func()) error {
+	var err error
+	returned := false
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked
+		if err = enter(); err == nil {
+			run()
+		}
+		returned = true
 	}()
-	if err := enter(); err != nil {
-		return err
+	<-done
+	if !returned { // run has ended the test
+		runtime.Goexit()
 	}
-	run()
-	return nil
+	return err
 }
 
 // openTUN makes a network device in the namespace of this thread. What the kernel sends through it is read
