@@ -81,7 +81,8 @@ func TestNetworkLossAndDelay(t *testing.T) {
 	m.within("The registry was at most stale", oldest, silenceBound+heartbeatInterval+30*time.Second)
 }
 
-// TestNetworkFailover cuts the syncer off that a machine follows: it goes to the other.
+// TestNetworkFailover cuts the syncer off that a machine follows: it goes to the other. When that falls silent
+// too, it comes back.
 func TestNetworkFailover(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t, 2)
@@ -90,14 +91,17 @@ func TestNetworkFailover(t *testing.T) {
 	if m.watchers(first) == 0 {
 		first, second = second, first
 	}
-	links := m.between(m.vm, first.host)
-	suffer(fault{cut: true}, links...)
-	m.change()
-	m.within("the other syncer's change arrived", m.arrived(), silenceBound)
-	if got := m.watchers(second); got != 1 {
-		t.Errorf("Watchers of the other syncer: got %v, want 1", got)
+	for _, way := range []struct{ from, to *meshSyncer }{{first, second}, {second, first}} {
+		links := m.between(m.vm, way.from.host)
+		suffer(fault{cut: true}, links...)
+		m.change()
+		m.within("the other syncer's change arrived", m.arrived(), silenceBound)
+		if got := m.watchers(way.to); got != 1 {
+			t.Errorf("Watchers of the other syncer: got %v, want 1", got)
+		}
+		suffer(fault{}, links...)
+		m.alone(way.from)
 	}
-	suffer(fault{}, links...)
 	m.recovered(stop)
 }
 
