@@ -57,7 +57,7 @@ const (
 	dueResourceDigests
 )
 
-func newStream(s *Server, rpc watchStream, ctx context.Context, end context.CancelCauseFunc) *stream {
+func newStream(ctx context.Context, s *Server, rpc watchStream, end context.CancelCauseFunc) *stream {
 	return &stream{server: s, rpc: rpc, ctx: ctx, end: end, requests: make(chan *registryv1.WatchRequest, 1), since: s.opts.Now()}
 }
 

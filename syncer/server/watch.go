@@ -41,7 +41,7 @@ func (s *Server) watch(rpc watchStream) error {
 	defer end(nil)
 	defer context.AfterFunc(s.stopping, func() { end(context.Cause(s.stopping)) })()
 
-	st := newStream(s, rpc, ctx, end)
+	st := newStream(ctx, s, rpc, end)
 	hello, err := st.hello()
 	if err != nil {
 		return ending(err)
