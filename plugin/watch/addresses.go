@@ -48,6 +48,10 @@ func (a *addresses) prefer(address string) {
 	}
 }
 
+// choose forgets which address was preferred: the next one is any of all that are not avoided or held. A VM
+// that is asked to connect anew does so, and many of them are spread evenly again.
+func (a *addresses) choose() { a.preferred = "" }
+
 // avoid puts an address last whose syncer fell silent: to find that out again costs a timeout, while
 // another syncer may answer at once.
 func (a *addresses) avoid(address string) {

@@ -62,7 +62,7 @@ func newClient(config Config, m *mirror.Mirror, log *slog.Logger, observer Obser
 		log:        log,
 		observer:   observer,
 		limits:     limits,
-		dial:       dialTCP(config.Insecure),
+		dial:       dialTCP(config.Insecure, limits.connect),
 		addresses:  newAddresses(config.Addresses),
 		backoff:    backoff{base: limits.retryBase, cap: limits.retryCap},
 		faults:     newFaults(log, limits.report),
@@ -115,6 +115,9 @@ func (c *Client) tryEach(ctx context.Context) (again bool) {
 		}
 		if end.failure.cause == CauseSilent || end.failure.cause == CauseTimeout {
 			c.addresses.avoid(address)
+		}
+		if end.failure.cause == CauseAged {
+			c.addresses.choose()
 		}
 		if end.synced {
 			return c.wasSteady(end)

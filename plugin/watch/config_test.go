@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestNewRefuses(t *testing.T) {
@@ -99,7 +100,7 @@ func TestInsecureDialerRefusesBeyondLoopback(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	conn, err := dialTCP(true)(t.Context(), listener.Addr().String())
+	conn, err := dialTCP(true, time.Second)(t.Context(), listener.Addr().String())
 	if err != nil {
 		t.Fatalf("dial loopback: %v", err)
 	}
@@ -107,7 +108,7 @@ func TestInsecureDialerRefusesBeyondLoopback(t *testing.T) {
 	// TEST-NET-1 (RFC 5737): refused before a packet is sent.
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if _, err := dialTCP(true)(ctx, "192.0.2.1:15054"); err == nil || !strings.Contains(err.Error(), "loopback only") {
+	if _, err := dialTCP(true, time.Second)(ctx, "192.0.2.1:15054"); err == nil || !strings.Contains(err.Error(), "loopback only") {
 		t.Errorf("dial 192.0.2.1:15054: %v, want that insecure is for loopback only", err)
 	}
 }

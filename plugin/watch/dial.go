@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"sync"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc"
 	grpcbackoff "google.golang.org/grpc/backoff"
@@ -19,9 +20,9 @@ import (
 // dialFunc opens a TCP connection to host:port.
 type dialFunc func(ctx context.Context, address string) (net.Conn, error)
 
-// dialTCP is the dialFunc outside of tests. With insecure it refuses, whatever `localhost` resolves
-// to, an address that is not on loopback.
-func dialTCP(insecure bool) dialFunc {
+// dialTCP is the dialFunc outside of tests, with the patience that all addresses of a name have between them.
+// With insecure it refuses, whatever `localhost` resolves to, an address that is not on loopback.
+func dialTCP(insecure bool, patience time.Duration) dialFunc {
 	dialer := &net.Dialer{}
 	if insecure {
 		dialer.Control = func(_, address string, _ syscall.RawConn) error {
@@ -31,9 +32,8 @@ func dialTCP(insecure bool) dialFunc {
 			return nil
 		}
 	}
-	return func(ctx context.Context, address string) (net.Conn, error) {
-		return dialer.DialContext(ctx, "tcp", address)
-	}
+	r := resolver{lookUp: net.DefaultResolver.LookupNetIP, dial: dialer.DialContext, patience: patience}
+	return r.connect
 }
 
 // connection is one gRPC connection, and knows when nothing of it is left.

@@ -37,6 +37,8 @@ const (
 	CauseResourceExhausted Cause = "resource_exhausted"
 	// CauseAborted: the VM read too slowly and must resume.
 	CauseAborted Cause = "aborted"
+	// CauseAged: the syncer asks its VMs, each after some time, to connect anew to any syncer.
+	CauseAged Cause = "aged"
 	// CauseEnded: the syncer ended the stream without an error.
 	CauseEnded Cause = "ended"
 	// CauseRefused: the syncer said something that cannot be followed.
@@ -132,7 +134,10 @@ func classify(ctx context.Context, err error, trailer metadata.MD) *failure {
 func causeOf(said *status.Status) Cause {
 	switch said.Code() {
 	case codes.Unavailable:
-		// gRPC keeps no error value of a handshake or a ping, only its text.
+		// gRPC keeps no error value of a handshake, a ping or a GOAWAY frame, only its text.
+		if strings.Contains(said.Message(), `debug data: "max_age"`) {
+			return CauseAged
+		}
 		if strings.Contains(said.Message(), "keepalive ping failed") {
 			return CauseSilent
 		}

@@ -67,6 +67,7 @@ func TestAddresses(t *testing.T) {
 		{"the last preferred first", func(a *addresses) { a.prefer("c"); a.prefer("b") }, []string{"b"}, []string{"a", "b", "c"}, 0},
 		{"another avoided", func(a *addresses) { a.prefer("c"); a.avoid("a") }, []string{"c", "b", "a"}, []string{"a", "b", "c"}, 0},
 		{"an avoided one that is well again", func(a *addresses) { a.avoid("a"); a.prefer("a") }, []string{"a"}, []string{"a", "b", "c"}, 0},
+		{"any after the time of one is over", func(a *addresses) { a.prefer("c"); a.choose() }, nil, []string{"a", "b", "c"}, 0},
 		{"without those held", func(a *addresses) { a.prefer("c"); a.hold("c", now.Add(1)) }, nil, []string{"a", "b"}, 0},
 		{"held no longer", func(a *addresses) { a.hold("c", now) }, nil, []string{"a", "b", "c"}, 0},
 		{"all held", func(a *addresses) {

@@ -37,6 +37,8 @@ type Options struct {
 	// MaxConnectionAge is when a connection is asked to come again, so that replicas stay balanced. gRPC
 	// spreads it by a tenth. Zero: 1 h.
 	MaxConnectionAge time.Duration
+	// ConnectionAgeGrace is how long after that it is closed if the VM has not. Zero: 10 s.
+	ConnectionAgeGrace time.Duration
 
 	// MaxConnections bounds the connections of VMs, with an identity or without. Zero: 20,000.
 	MaxConnections int
@@ -79,6 +81,7 @@ func (o *Options) complete() error {
 	orDefault(&o.SendTimeout, 30*time.Second)
 	orDefault(&o.ShutdownTimeout, 5*time.Second)
 	orDefault(&o.MaxConnectionAge, time.Hour)
+	orDefault(&o.ConnectionAgeGrace, 10*time.Second)
 	orDefault(&o.MaxConnections, 20_000)
 	orDefault(&o.MaxConnectionsPerAddress, (o.MaxConnections+1)/2)
 	orDefault(&o.MaxStreamsPerIdentity, (o.MaxConnections+1)/2)

@@ -32,7 +32,6 @@ const (
 	keepaliveTime        = 30 * time.Second
 	keepaliveTimeout     = 10 * time.Second
 	keepaliveMinimum     = 5 * time.Second
-	connectionAgeGrace   = 10 * time.Second
 	connectionReadBuffer = 512 // a VM says little, ten thousand of them add up, and TLS has a buffer too
 	// One TLS record. A buffer is held only while something is written, which may be to all VMs at once.
 	connectionWriteBuffer = 16 << 10
@@ -182,7 +181,7 @@ func (s *Server) newRPCServer() *grpc.Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinimum, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge:      s.opts.MaxConnectionAge,
-			MaxConnectionAgeGrace: connectionAgeGrace,
+			MaxConnectionAgeGrace: s.opts.ConnectionAgeGrace,
 			Time:                  keepaliveTime,
 			Timeout:               keepaliveTimeout,
 		}),

@@ -34,7 +34,9 @@ type replica struct {
 	address  string
 	// bytes is what has gone over its connections, both ways.
 	bytes *atomic.Int64
-	stop  func()
+	// watchers is how many VMs it serves.
+	watchers func() int
+	stop     func()
 }
 
 func startReplica(tb testing.TB, log registry.Options, edit func(*server.Options), updates ...registry.Update) *replica {
@@ -51,6 +53,7 @@ func startReplica(tb testing.TB, log registry.Options, edit func(*server.Options
 	if err != nil {
 		tb.Fatalf("New: %v", err)
 	}
+	rep.watchers = func() int { return len(s.Watchers()) }
 	vms, people := listen(tb), listen(tb)
 	rep.address = vms.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
