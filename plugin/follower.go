@@ -134,13 +134,7 @@ func (f *follower) keepAge(ctx context.Context) {
 	}
 }
 
-func (f *follower) measureAge() {
-	age := time.Duration(0)
-	if current := f.mirror.ConfirmedAt(); !current.IsZero() {
-		age = max(0, time.Since(current))
-	}
-	f.age.Store(int64(age))
-}
+func (f *follower) measureAge() { f.age.Store(int64(f.mirror.Age())) }
 
 // keepSnapshot saves within seconds of a change, now and then without one, and once more at the end. The
 // first change is told by changed.

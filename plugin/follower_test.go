@@ -93,3 +93,20 @@ func TestSnapshotThatCannotBeSaved(t *testing.T) {
 		f.close()
 	})
 }
+
+// TestClockSetBack sets a machine's clock back by an hour while no syncer is in reach: the registry must go
+// on ageing.
+func TestClockSetBack(t *testing.T) {
+	wall, elapsed := time.Unix(1_700_000_000, 0), time.Duration(0)
+	f := &follower{mirror: mirror.New(mirror.Options{
+		Now:     func() time.Time { return wall },
+		Elapsed: func() time.Duration { return elapsed },
+	})}
+	load(t, f)
+	f.mirror.Confirm(wall)
+	wall, elapsed = wall.Add(-time.Hour), 10*time.Minute
+	f.measureAge()
+	if got, want := f.staleFor(), 10*time.Minute; got != want {
+		t.Errorf("Stale for: got %v, want %v", got, want)
+	}
+}

@@ -130,8 +130,8 @@ func (p *followers) Collect(metrics chan<- prometheus.Metric) {
 			connected = 1
 		}
 		gauge(connectedDesc, connected)
-		if current := held.mirror.ConfirmedAt(); !current.IsZero() {
-			gauge(stalenessDesc, time.Since(current).Seconds())
+		if !held.mirror.ConfirmedAt().IsZero() {
+			gauge(stalenessDesc, held.mirror.Age().Seconds())
 		}
 	}
 }

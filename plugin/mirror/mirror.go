@@ -15,16 +15,22 @@ type Options struct {
 	TTL uint32
 	// EndpointTTL, in seconds, of addresses that do: those of endpoints.
 	EndpointTTL uint32
-	// Now is the clock, for the serial. Nil: time.Now.
+	// Now is the clock, for the serial and the age. Nil: time.Now.
 	Now func() time.Time
+	// Elapsed is a clock that nobody sets, for the age: the time since any one moment. Nil: since New.
+	Elapsed func() time.Duration
 }
 
 // Mirror is described in the package's documentation. Its methods are safe for concurrent use.
 type Mirror struct {
-	now   func() time.Time
-	state atomic.Pointer[State]
+	now     func() time.Time
+	elapsed func() time.Duration
+	state   atomic.Pointer[State]
 	// confirmed is ConfirmedAt in nanoseconds since 1970; zero: never.
 	confirmed atomic.Int64
+	// confirmedElapsed is when that was by the clock that nobody sets, as it was reckoned when it was
+	// learned, in nanoseconds. It may be before that clock began.
+	confirmedElapsed atomic.Int64
 
 	writing sync.Mutex // held while the next State is made
 	saving  sync.Mutex // held while a snapshot is written or read
@@ -35,7 +41,11 @@ func New(opts Options) *Mirror {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	m := &Mirror{now: opts.Now}
+	if opts.Elapsed == nil {
+		began := time.Now()
+		opts.Elapsed = func() time.Duration { return time.Since(began) }
+	}
+	m := &Mirror{now: opts.Now, elapsed: opts.Elapsed}
 	m.state.Store(emptyState(opts.Namespace, lifetimes{fixed: opts.TTL, endpoint: opts.EndpointTTL}))
 	return m
 }
@@ -65,8 +75,14 @@ func (m *Mirror) SetTTL(ttl, endpointTTL uint32) {
 // nothing and is ignored.
 func (m *Mirror) Confirm(at time.Time) {
 	if !at.IsZero() {
-		m.confirmed.Store(at.UnixNano())
+		m.confirm(at.UnixNano())
 	}
+}
+
+func (m *Mirror) confirm(nanoseconds int64) {
+	age := max(0, m.now().Sub(time.Unix(0, nanoseconds)))
+	m.confirmedElapsed.Store(int64(m.elapsed() - age))
+	m.confirmed.Store(nanoseconds)
 }
 
 // ConfirmedAt is the time of the last Confirm, or the one in the snapshot loaded. Zero: never.
@@ -76,6 +92,18 @@ func (m *Mirror) ConfirmedAt() time.Time {
 		return time.Time{}
 	}
 	return time.Unix(0, nanoseconds)
+}
+
+// Age is for how long the registry has not been known to be current; zero where it never was. It is what the
+// clock says, and at least what has gone by since the last Confirm or Load said how old it was: a clock that
+// is set back makes nothing younger. One that is set forward makes it older until the next Confirm, as after
+// a machine has been suspended.
+func (m *Mirror) Age() time.Duration {
+	at := m.ConfirmedAt()
+	if at.IsZero() {
+		return 0
+	}
+	return max(0, m.now().Sub(at), m.elapsed()-time.Duration(m.confirmedElapsed.Load()))
 }
 
 // publish makes a State visible, with writing held, and wakes whoever waits for it.

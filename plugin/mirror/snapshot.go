@@ -120,7 +120,9 @@ func (m *Mirror) load(path string) error {
 	if err != nil {
 		return err
 	}
-	m.confirmed.Store(saved.confirmed)
+	if saved.confirmed != 0 {
+		m.confirm(saved.confirmed)
+	}
 	m.publish(next)
 	return nil
 }

@@ -198,6 +198,28 @@ func TestFollow(t *testing.T) {
 				t.Errorf("mirror was confirmed %s ago after an older heartbeat, want now", got)
 			}
 		}},
+		{"a time that stands still in the future confirms the mirror once", mirrorAt(t, 3, a), func(v *virtual) {
+			t := v.t
+			call := v.only().next(t)
+			future := proof(3, a)
+			future.GetHeartbeat().CurrentAt.Seconds += 3600
+			call.send(t, welcomeWith(registryv1.Mode_MODE_RESUME), future)
+			for range 12 {
+				time.Sleep(5 * time.Second)
+				call.send(t, future)
+			}
+			v.settle()
+			if got, want := v.mirror.Age(), time.Minute; got != want {
+				t.Errorf("Age: got %s, want %s", got, want)
+			}
+			moved := proof(3, a)
+			moved.GetHeartbeat().CurrentAt.Seconds = future.GetHeartbeat().GetCurrentAt().GetSeconds() + 1
+			call.send(t, moved)
+			v.settle()
+			if got := v.mirror.Age(); got != 0 {
+				t.Errorf("Age after the source has moved on: got %s, want none", got)
+			}
+		}},
 		{"a heartbeat without a time proves the mirror and confirms nothing", mirrorAt(t, 3, a), func(v *virtual) {
 			t := v.t
 			call := v.only().next(t)

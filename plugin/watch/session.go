@@ -35,6 +35,8 @@ type session struct {
 	trust trust
 	// synced: a heartbeat has proved that the mirror is in step.
 	synced bool
+	// current is the latest time that a heartbeat named, by the syncer's clock.
+	current time.Time
 }
 
 // trust is how far what a mirror holds can be relied on when a stream is opened.
@@ -255,9 +257,13 @@ func (s *session) receiveHeartbeat(heartbeat *registryv1.Heartbeat) (acknowledge
 	if at := heartbeat.GetCurrentAt(); at != nil && at.CheckValid() == nil {
 		now := time.Now()
 		current = earlier(at.AsTime(), now)
+		// A syncer whose source is away names the same time over and over. Where this machine's clock is
+		// behind, that would look like the present each time.
+		news := at.AsTime().After(s.current)
 		// Another replica may know less than the last one did: that is no reason to look older. A time in
 		// the future is of a clock that has been set back since.
-		if confirmed := s.mirror.ConfirmedAt(); current.After(confirmed) || confirmed.After(now) {
+		if confirmed := s.mirror.ConfirmedAt(); news && (current.After(confirmed) || confirmed.After(now)) {
+			s.current = at.AsTime()
 			s.mirror.Confirm(current)
 		}
 	}
