@@ -70,6 +70,33 @@ func (m *machine) agreesWith(address, http string, want map[string]string) {
 	}
 }
 
+// TestAgreementNotices holds a machine against a registry that differs by one address, and against one that
+// has the same content and another history.
+func TestAgreementNotices(t *testing.T) {
+	t.Parallel()
+	const name = "reviews.prod.svc.cluster.local."
+	folder, other := t.TempDir(), t.TempDir()
+	write(t, folder, "reviews.yaml", reviewsAt("10.96.0.1"))
+	write(t, other, "reviews.yaml", reviewsAt("10.96.0.2"))
+	_, address, http := syncerOn(t, folder)
+	m := newMachine(t, []string{address})
+	m.answers(name, dns.TypeA, "10.96.0.1")
+	m.agreesWith(address, http, map[string]string{name: "10.96.0.1"})
+
+	for what, folder := range map[string]string{"another address": other, "another history": folder} {
+		_, address, http := syncerOn(t, folder)
+		eventually(t, "the syncer is ready", func() error { return status("http://"+http+"/readyz", 200) })
+		truth := registryAt(t, address)
+		if m.positionIs(truth) == nil || m.snapshotIs(truth) == nil {
+			t.Errorf("%s: got agreement of the metrics (%v) or of the snapshot (%v), want neither", what, m.positionIs(truth), m.snapshotIs(truth))
+		}
+		got, _ := explained(t, http, name, dns.TypeA)
+		if now, err := m.ask(name, dns.TypeA); err != nil || (now == got) != (what == "another history") {
+			t.Errorf("%s: the machine answers %q, %v, and the syncer explains %q", what, now, err, got)
+		}
+	}
+}
+
 // registryAt is what a syncer shows the machines of ownNamespace: the content of a mirror that it fills
 // from nothing, proved by a heartbeat.
 func registryAt(t *testing.T, address string) *mirror.State {
@@ -254,7 +281,7 @@ const (
 func backAt(t *testing.T, what, metrics string, before level) {
 	t.Helper()
 	lowest := levelOf(t, metrics)
-	eventually(t, what+" is back at its level", func() error {
+	took := eventually(t, what+" is back at its level", func() error {
 		now := levelOf(t, metrics)
 		lowest = level{min(lowest.goroutines, now.goroutines), min(lowest.heap, now.heap)}
 		if lowest.goroutines > before.goroutines+spareGoroutines || lowest.heap > before.heap+spareHeap {
@@ -263,6 +290,8 @@ func backAt(t *testing.T, what, metrics string, before level) {
 		}
 		return nil
 	})
+	t.Logf("%s is back at its level in %v: %.0f goroutines and %.1f MB of heap, before it were %.0f and %.1f",
+		what, took, lowest.goroutines, lowest.heap/1e6, before.goroutines, before.heap/1e6)
 }
 
 // samples are what a metrics page says, by name with labels.

@@ -33,8 +33,6 @@ func TestOutagesOfTheControlPlane(t *testing.T) {
 	c.createServiceEntry("moving", "moving.example.com")
 	c.allocate("moving", "moving.example.com", "240.240.0.1")
 	m.answers("moving.example.com.", dns.TypeA, "240.240.0.1")
-	m.agreesWith(c.address, c.http, map[string]string{c.host("lasting"): lasting})
-	vm, syncer := levelOf(t, m.metrics), levelOf(t, c.http)
 
 	// turn has one Service come, one go and an address change, and returns what must be answered then.
 	turns := 0
@@ -63,6 +61,7 @@ func TestOutagesOfTheControlPlane(t *testing.T) {
 		m.agreesWith(c.address, c.http, want)
 	}
 	arrived(turn())
+	vm, syncer := levelOf(t, m.metrics), levelOf(t, c.http)
 
 	unharmed := func() {
 		t.Helper()

@@ -56,3 +56,42 @@ func TestSyncerKilledWhileThingsChange(t *testing.T) {
 	m.metric(`coredns_meshvm_syncs_total{mode="full"} 1`)
 	backAt(t, "CoreDNS", m.metrics, before)
 }
+
+// TestCoreDNSKilledWhileThingsChange kills CoreDNS over and over, in the middle of a change each time. It
+// must come back with a registry that was, and come to the one that is.
+func TestCoreDNSKilledWhileThingsChange(t *testing.T) {
+	t.Parallel()
+	const changing, lasting = "changing.prod.svc.cluster.local.", "reviews.prod.svc.cluster.local."
+	folder := t.TempDir()
+	number := 0
+	change := func() string {
+		number++
+		address := fmt.Sprintf("10.96.8.%d", number)
+		write(t, folder, "changing.yaml", service("changing.prod", address))
+		return address
+	}
+	write(t, folder, "town.yaml", town())
+	first := change()
+	_, address, http := syncerOn(t, folder)
+	m := newMachine(t, []string{address})
+	m.answers(changing, dns.TypeA, first)
+	m.saved()
+	before, syncer := levelOf(t, m.metrics), levelOf(t, http)
+	for range 8 {
+		m.answers(changing, dns.TypeA, change())
+		change()
+		m.coredns.Stop(t, syscall.SIGKILL)
+		m.boot()
+		m.answersNow(lasting, dns.TypeA, "10.96.0.10")
+		got, err := m.ask(changing, dns.TypeA)
+		var last int
+		if _, scan := fmt.Sscanf(got, "10.96.8.%d", &last); err != nil || scan != nil || last < 1 || last > number {
+			t.Errorf("%s after the start: got %q, %v, want an address that it has had", changing, got, err)
+		}
+	}
+	last := change()
+	m.answers(changing, dns.TypeA, last)
+	m.agreesWith(address, http, map[string]string{changing: last})
+	backAt(t, "CoreDNS", m.metrics, before)
+	backAt(t, "The syncer", http, syncer)
+}
