@@ -1,11 +1,11 @@
 // Package watch keeps a mirror in step with a syncer.
 //
 // A Client holds one stream to one syncer at a time and opens it anew for as long as it runs. How data
-// flows: addresses are tried in turn (addresses.go, backoff.go), a connection is made to any
-// IP address of one (resolve.go) with the credentials that are on disk at that moment (credentials.go, dial.go), what the syncer says is taken
-// in order (session.go), what a mirror has in common with another replica is found out (compare.go), the
-// frames of a delta are gathered (staging.go) and applied to the mirror
-// as a whole, and how far that came is said back (acknowledge.go).
+// flows: addresses are tried in turn (addresses.go, backoff.go), a connection is made to any IP address of
+// one (resolve.go) with the credentials that are on disk at that moment (credentials.go, dial.go), what the
+// syncer says is taken in order (session.go), what a mirror has in common with another replica is found out
+// (compare.go), the frames of a delta are gathered (staging.go) and applied to the mirror as a whole, and
+// how far that came is said back (acknowledge.go).
 //
 // What holds:
 //
