@@ -52,6 +52,13 @@ bench: ## Run the benchmarks: ns, bytes and allocations
 bench-process: ## Measure the whole process with dnsperf (Debian package dnsperf)
 	$(GO) run ./test/bench/process
 
+# Flags of the scale bench, such as: make bench-scale SCALE="-vms 5000 -scenario memory,resume"
+SCALE ?=
+
+.PHONY: bench-scale
+bench-scale: ## Measure a syncer under many simulated VMs, in about four minutes
+	$(GO) run ./test/bench/scale $(SCALE)
+
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf bin
