@@ -32,8 +32,10 @@ const (
 	keepaliveTime        = 30 * time.Second
 	keepaliveTimeout     = 10 * time.Second
 	keepaliveMinimum     = 5 * time.Second
-	connectionReadBuffer = 512 // a VM says little, ten thousand of them add up, and TLS has a buffer too
-	// One TLS record. A buffer is held only while something is written, which may be to all VMs at once.
+	connectionWindow     = 64 << 10
+	connectionReadBuffer = 4 << 10 // a VM says little; ten thousand of them add up
+	// A TLS record holds no more. A buffer is held only while something is written, but when all VMs come
+	// at once, all hold one.
 	connectionWriteBuffer = 16 << 10
 )
 
@@ -175,8 +177,10 @@ func (s *Server) newRPCServer() *grpc.Server {
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxConcurrentStreams(maxStreamsPerVM),
 		grpc.ConnectionTimeout(connectionTimeout),
-		grpc.ReadBufferSize(connectionReadBuffer),
 		grpc.WriteBufferSize(connectionWriteBuffer),
+		// Windows that adapt would cost a ping, and its answer, for every Ack.
+		grpc.StaticStreamWindowSize(connectionWindow),
+		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.WaitForHandlers(true),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinimum, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
@@ -186,10 +190,12 @@ func (s *Server) newRPCServer() *grpc.Server {
 			Timeout:               keepaliveTimeout,
 		}),
 	}
+	readBuffer := connectionReadBuffer
 	if s.certs != nil {
+		readBuffer = 0 // TLS has one of its own
 		options = append(options, grpc.Creds(credentials.NewTLS(s.certs.config())))
 	}
-	rpc := grpc.NewServer(options...)
+	rpc := grpc.NewServer(append(options, grpc.ReadBufferSize(readBuffer))...)
 	registryv1.RegisterRegistryServer(rpc, s)
 	return rpc
 }
