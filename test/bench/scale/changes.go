@@ -33,6 +33,9 @@ func (b *bench) changes(ctx context.Context, vms int) (err error) {
 	add("TCP of heartbeats, per VM and second", "B", idle.tcp/float64(vms))
 	for _, rate := range changeRates {
 		at := fmt.Sprintf(", %g changes/s", rate)
+		if err := b.profile(w.syncer, "cpu", fmt.Sprintf("cpu-%d-%g", vms, rate)); err != nil {
+			return err
+		}
 		var mirrored []time.Duration
 		for range b.rounds {
 			w.fleet.record()
@@ -54,6 +57,9 @@ func (b *bench) changes(ctx context.Context, vms int) (err error) {
 			add("TCP bytes per change and VM"+at, "B", cost.tcp)
 			add("syncer CPU per change and VM"+at, "µs", cost.cpu)
 			add("syncer CPU busy"+at, "% of a CPU", cost.busy)
+		}
+		if err := b.profile(w.syncer, "cpu", ""); err != nil {
+			return err
 		}
 		slices.Sort(mirrored)
 		add("a real mirror, commit to applied, p50"+at, "ms", quantile(mirrored, 0.5))

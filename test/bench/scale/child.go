@@ -151,9 +151,10 @@ func (c *child) obey(ordered command) (answer, error) {
 	case "measure":
 		return c.measure()
 	case "settle":
-		// Twice, as what a finalizer or a pool holds goes with the second only.
-		runtime.GC()
-		runtime.GC()
+		// A pool lets go with the second only, and each halves stacks that are too large.
+		for range 4 {
+			runtime.GC()
+		}
 		debug.FreeOSMemory()
 		return c.measure()
 	case "watermark":
@@ -248,5 +249,6 @@ func (c *child) writeProfile(kind, path string) error {
 		c.profile = file
 		return pprof.StartCPUProfile(file)
 	}
+	runtime.GC() // a profile of memory is as of the last one
 	return errors.Join(pprof.Lookup(kind).WriteTo(file, 0), file.Close())
 }

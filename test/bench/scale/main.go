@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	rounds := flags.Int("rounds", 3, "how many times each figure is measured")
 	chosen := flags.String("scenario", strings.Join(names, ","), "what to measure")
 	asJSON := flags.Bool("json", false, "print JSON in place of a table")
-	profiles := flags.String("profile", "", "folder for the syncer's profiles of memory, in scenario memory")
+	profiles := flags.String("profile", "", "folder for profiles of the syncer: its CPU in scenario change, its memory in scenario memory")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
@@ -23,9 +24,12 @@ func (b *bench) memory(ctx context.Context, vms int) (err error) {
 		if err != nil {
 			return err
 		}
-		w.fleet.start(ctx, w.syncer.address, w.fleet.vms)
-		if err := w.fleet.awaitSynced(ctx, w.fleet.vms); err != nil {
-			return err
+		// As VMs come over the day. What a crowd leaves behind shows in the other scenarios.
+		for group := range slices.Chunk(w.fleet.vms, 100) {
+			w.fleet.start(ctx, w.syncer.address, group)
+			if err := w.fleet.awaitSynced(ctx, group); err != nil {
+				return err
+			}
 		}
 		// A few heartbeats, so that it is the memory of streams that have been at work.
 		if err := pause(ctx, b.duration); err != nil {
