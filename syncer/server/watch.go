@@ -46,29 +46,33 @@ func (s *Server) watch(rpc watchStream) error {
 	if err != nil {
 		return ending(err)
 	}
-	who, err := identify(ctx, hello)
-	if err != nil {
-		s.warn("watch refused", "node", printable(hello.GetNode(), 253), "error", err)
-		return err
-	}
-	if err := st.begin(who); err != nil {
-		s.warn("watch refused", "node", who.node, "address", who.address, "error", err)
-		return err
-	}
-	started := s.opts.Now()
-	s.opts.Log.Debug("watch started", "node", who.node, "namespace", who.namespace, "identity", who.identity, "address", who.address, "version", who.version)
-
-	s.goStream(end, func() error {
-		defer st.finish()
-		return st.run(ctx, hello)
-	})
+	s.goStream(end, func() error { return st.serve(ctx, hello) })
 	end(st.receive())
-	err = ending(context.Cause(ctx))
-	s.opts.Log.Debug("watch ended", "node", who.node, "namespace", who.namespace, "after", s.opts.Now().Sub(started).Round(time.Millisecond), "reason", err)
-	if status.Code(err) == codes.Aborted {
-		s.warn("watch ended: the VM is too slow", "node", who.node, "namespace", who.namespace, "address", who.address, "reason", err)
+	return ending(context.Cause(ctx))
+}
+
+// serve finds out who watches, and brings the VM up to date and keeps it so until the context ends. None of
+// that is done by the goroutine that receives: it is deep in gRPC for as long as the stream lives, and what it
+// called would make its stack grow for good, as the runtime takes back only what is mostly unused.
+func (st *stream) serve(ctx context.Context, hello *registryv1.Hello) error {
+	s := st.server
+	who, err := identify(ctx, hello)
+	if err == nil {
+		err = st.begin(who)
 	}
-	return err
+	if err != nil {
+		s.warn("watch refused", "node", printable(hello.GetNode(), 253), "address", who.address, "error", err)
+		return err
+	}
+	defer st.finish()
+	s.opts.Log.Debug("watch started", "node", who.node, "namespace", who.namespace, "identity", who.identity, "address", who.address, "version", who.version)
+	st.end(st.run(ctx, hello))
+	reason := ending(context.Cause(ctx))
+	s.opts.Log.Debug("watch ended", "node", who.node, "namespace", who.namespace, "after", s.opts.Now().Sub(st.since).Round(time.Millisecond), "reason", reason)
+	if status.Code(reason) == codes.Aborted {
+		s.warn("watch ended: the VM is too slow", "node", who.node, "namespace", who.namespace, "address", who.address, "reason", reason)
+	}
+	return reason
 }
 
 // available reports why nobody is served.
