@@ -94,7 +94,7 @@ type frame struct {
 	observed      time.Time
 	upserts       []resource
 	removals      []string
-	removed       []registryv1.Digest
+	removed       []uint32          // places in what the VM has listed
 	sum           registryv1.Digest // of the upserts
 	recorded      map[*history]bool
 }
@@ -151,9 +151,7 @@ func parseFrame(encoded []byte) (*frame, error) {
 		f.upserts = append(f.upserts, resource{upsert.GetKey(), digest})
 		f.sum.Add(digest)
 	}
-	for _, digest := range delta.GetRemovedDigests() {
-		f.removed = append(f.removed, registryv1.Digest(digest))
-	}
+	f.removed = delta.GetRemovedPlaces()
 	return f, nil
 }
 
@@ -172,8 +170,9 @@ func (h holding) revision() uint64 {
 	return h.position.revision
 }
 
-// apply is what a VM holds after a Delta, whole, of a generation. It leaves held as it is.
-func (l *ledger) apply(held holding, generation string, compared bool, frames []*frame) (holding, error) {
+// apply is what a VM holds after a Delta, whole, of a generation. A compared one names what is gone by its
+// place among the resources that the VM has listed. It leaves held as it is.
+func (l *ledger) apply(held holding, generation string, compared bool, listed []registryv1.Digest, frames []*frame) (holding, error) {
 	last := frames[len(frames)-1]
 	history := l.record(generation, frames)
 	next := holding{generation: generation, digest: held.digest, resources: held.resources}
@@ -197,8 +196,11 @@ func (l *ledger) apply(held holding, generation string, compared bool, frames []
 	}
 	gone := map[registryv1.Digest]int{}
 	for _, f := range frames {
-		for _, digest := range f.removed {
-			gone[digest]++
+		for _, place := range f.removed {
+			if int(place) >= len(listed) {
+				return holding{}, fmt.Errorf("a delta removes place %d of %d listed", place, len(listed))
+			}
+			gone[listed[place]]++
 		}
 	}
 	take := func(key string) {
@@ -299,7 +301,7 @@ func (h *history) add(key string, p point) {
 type content struct {
 	history  *history
 	revision uint64
-	buckets  [registryv1.MaxBuckets][]uint64
+	buckets  [registryv1.MaxBuckets][]registryv1.Digest
 }
 
 // content is what a VM at a position holds.
@@ -313,33 +315,34 @@ func (l *ledger) content(p *position) *content {
 	for key := range p.keys() {
 		if digest, present := p.at(key); present {
 			bucket := registryv1.Bucket(key, registryv1.MaxBuckets)
-			c.buckets[bucket] = append(c.buckets[bucket], uint64(digest))
+			c.buckets[bucket] = append(c.buckets[bucket], digest)
 		}
 	}
 	l.latest = c
 	return c
 }
 
-// digests are those of count buckets.
-func (c *content) digests(count int) []uint64 {
-	sums := make([]uint64, count)
+// digests are those of count buckets, short.
+func (c *content) digests(count int) []uint32 {
+	sums := make([]uint32, count)
 	for fine, digests := range c.buckets {
 		for _, digest := range digests {
-			sums[fine&(count-1)] += digest
+			sums[fine&(count-1)] += digest.Short()
 		}
 	}
 	return sums
 }
 
-// listed are the digests of the resources in those of count buckets that are named.
-func (c *content) listed(count int, named []uint32) []uint64 {
-	var digests []uint64
+// listed are the digests of the resources in those of count buckets that are named, and how many each has.
+func (c *content) listed(count int, named []uint32) (counts []uint32, digests []registryv1.Digest) {
 	for _, bucket := range named {
+		before := len(digests)
 		for fine := int(bucket); fine < len(c.buckets); fine += count {
 			digests = append(digests, c.buckets[fine]...)
 		}
+		counts = append(counts, uint32(len(digests)-before))
 	}
-	return digests
+	return counts, digests
 }
 
 // helloOf says what a VM holds.

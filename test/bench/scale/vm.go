@@ -23,7 +23,7 @@ const (
 	retryBase     = 250 * time.Millisecond
 	retryCap      = 30 * time.Second
 	hintCap       = 2 * time.Minute
-	digestsAtOnce = 4096
+	digestsAtOnce = 8192
 )
 
 // vm is one simulated VM. It speaks the protocol as plugin/watch does and proves every heartbeat by what
@@ -111,6 +111,7 @@ type conversation struct {
 	generation string
 	comparing  bool
 	buckets    int
+	listed     []registryv1.Digest // what the VM has listed in a Compare
 	staged     []*frame
 
 	mu    sync.Mutex
@@ -175,13 +176,18 @@ func (c *conversation) list(buckets []uint32) error {
 	if len(buckets) == 0 {
 		return nil
 	}
-	digests := c.vm.ledger.content(c.vm.held.position).listed(c.buckets, buckets)
-	for more := true; more; {
-		part := digests[:min(len(digests), digestsAtOnce)]
+	var counts []uint32
+	counts, c.listed = c.vm.ledger.content(c.vm.held.position).listed(c.buckets, buckets)
+	digests := c.listed
+	for more := true; more; counts = nil {
+		var part []uint32
+		for _, digest := range digests[:min(len(digests), digestsAtOnce)] {
+			part = append(part, digest.Short())
+		}
 		digests = digests[len(part):]
 		more = len(digests) > 0
 		err := c.say(&registryv1.WatchRequest{Request: &registryv1.WatchRequest_ResourceDigests{
-			ResourceDigests: &registryv1.ResourceDigests{Digests: part, More: more},
+			ResourceDigests: &registryv1.ResourceDigests{Counts: counts, Digests: part, More: more},
 		}})
 		if err != nil {
 			return err
@@ -207,7 +213,7 @@ func (c *conversation) receiveDelta(encoded []byte) error {
 	if f.more {
 		return nil
 	}
-	next, err := v.ledger.apply(v.held, c.generation, c.comparing, c.staged)
+	next, err := v.ledger.apply(v.held, c.generation, c.comparing, c.listed, c.staged)
 	if err != nil {
 		return err
 	}
