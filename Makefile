@@ -59,6 +59,10 @@ SCALE ?=
 bench-scale: ## Measure a syncer under many simulated VMs, in about four minutes
 	$(GO) run ./test/bench/scale $(SCALE)
 
+.PHONY: bench-start
+bench-start: ## Measure the start and the memory of a VM with 100,000 services
+	$(GO) run ./test/bench/process -start 100000
+
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf bin
