@@ -24,7 +24,7 @@ func (s *State) Holding() *registryv1.Holding {
 func (s *State) BucketDigests(count int) []uint64 {
 	digests := make([]uint64, count)
 	for key, held := range s.resources.All() {
-		digests[registryv1.Bucket(key, count)] += uint64(held.digest)
+		digests[registryv1.Bucket(key, count)] += uint64(held.digest(key))
 	}
 	return digests
 }
@@ -33,7 +33,7 @@ func (s *State) BucketDigests(count int) []uint64 {
 func (s *State) InBuckets(count int, named func(bucket int) bool) iter.Seq2[string, registryv1.Digest] {
 	return func(yield func(string, registryv1.Digest) bool) {
 		for key, held := range s.resources.All() {
-			if named(registryv1.Bucket(key, count)) && !yield(key, held.digest) {
+			if named(registryv1.Bucket(key, count)) && !yield(key, held.digest(key)) {
 				return
 			}
 		}

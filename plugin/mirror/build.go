@@ -16,82 +16,102 @@ type hostChange struct{ before, after *Host }
 func (e *edit) buildHosts() error {
 	changes := make([]hostChange, 0, len(e.order))
 	for _, t := range e.order {
-		after, endpoints, err := e.build(t)
+		endpoints, err := e.build(t)
 		if err != nil {
 			return err
 		}
-		if t.before == nil && after == nil {
+		if t.before == nil && t.after == nil {
 			continue
 		}
-		e.setHost(t.name(), after)
+		e.setHost(t)
 		switch {
 		case t.before == nil:
 			e.exists(parent(t.name()))
-		case after == nil:
+		case t.after == nil:
 			e.gone(parent(t.name()))
 		}
-		changes = append(append(changes, hostChange{t.before, after}), endpoints...)
+		changes = append(append(changes, hostChange{t.before, t.after}), endpoints...)
 	}
 	e.pointBack(changes)
 	return nil
 }
 
-// host is the host of a name, or of a wildcard's own spelling, as last built.
-func (e *edit) host(name string) *Host {
+// manyEndpoints is how many endpoints make a headless Service one whose Host is kept once it was made: the
+// next slice that changes then costs no more than what differs.
+const manyEndpoints = 64
+
+// setHost enters a touched host, or takes out the name where it is no longer claimed.
+func (e *edit) setHost(t *touchedHost) {
+	index, name := &e.hosts, t.name()
 	if suffix, wild := strings.CutPrefix(name, registryv1.WildcardPrefix); wild {
-		host, _ := e.wildcards.Get(suffix)
-		return host
+		index, name = &e.wildcards, suffix
 	}
-	host, _ := e.hosts.Get(name)
+	if t.after == nil {
+		index.Delete(name)
+		return
+	}
+	entered := &claimed{}
+	if len(t.claims) == 1 {
+		key := t.claims[0]
+		held, _ := e.resources.Get(key)
+		entered.text, entered.keySize = held.text, len(key)
+	}
+	if len(t.claims) > 1 || t.asked || t.after.endpoints.len() > manyEndpoints {
+		entered.host.Store(t.after)
+	}
+	index.Put(name, entered)
+}
+
+// built is the host of a name as the edit has it so far, nil where there is none.
+func (e *edit) built(name string) *Host {
+	if t, touched := e.touched[name]; touched {
+		return t.after
+	}
+	host, _ := e.base.glanceAt(name)
 	return host
 }
 
-// setHost enters a host, or takes out the name where it is nil.
-func (e *edit) setHost(name string, host *Host) {
-	index, key := &e.hosts, name
-	if suffix, wild := strings.CutPrefix(name, registryv1.WildcardPrefix); wild {
-		index, key = &e.wildcards, suffix
-	}
-	if host == nil {
-		index.Delete(key)
-		return
-	}
-	index.Put(key, host)
-}
-
-// build is the host that the claims make, nil when there are none, and those endpoints of it that
-// changed.
-func (e *edit) build(t *touchedHost) (*Host, []hostChange, error) {
+// build makes the host of the claims, none when there are none, and is those endpoints of it that changed.
+func (e *edit) build(t *touchedHost) ([]hostChange, error) {
 	if len(t.claims) == 0 {
-		return nil, t.before.endpointsGone(), nil
+		return t.before.endpointsGone(), nil
 	}
 	claims, err := e.claims(t)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	winners := registryv1.ResolveClaims(claims, e.base.View()).Winners
+	t.after = newHost(t.owner, t.claims, winners, e.base.ttls)
+	if !t.after.Headless {
+		return t.before.endpointsGone(), nil
+	}
+	service, _ := e.services.Get(serviceOf(winners[0]))
+	ttl := e.base.ttls.of(t.after.AddressKind)
+	if t.before.sameService(t.after) {
+		return t.after.answerEndpoints(t.before, service, ttl), nil
+	}
+	return append(t.before.endpointsGone(), t.after.answerEndpoints(nil, service, ttl)...), nil
+}
+
+// newHost is the host that claims make, of which some won. A headless one has no endpoints yet.
+func newHost(owner string, claims []string, winners []*registryv1.Service, ttls lifetimes) *Host {
 	first := winners[0]
 	host := &Host{
-		owner:        t.owner,
+		owner:        owner,
 		Origin:       first.GetOrigin(),
 		AddressKind:  addressKind(winners),
 		ExternalName: first.GetExternalName(),
-		Claims:       t.claims,
+		Claims:       claims,
 	}
 	host.Namespace = part(host.owner, first.GetNamespace())
 	host.Name = part(host.owner, first.GetName())
-	ttl := e.base.ttls.of(host.AddressKind)
-	if !first.GetHeadless() || host.isWildcard() {
-		host.setAddresses(union(winners), ttl)
-		host.ports = portsOf(winners)
-		return host, t.before.endpointsGone(), nil
+	if first.GetHeadless() && !host.isWildcard() {
+		host.Headless = true
+		return host
 	}
-	host.Headless = true
-	service, _ := e.services.Get(serviceOf(first))
-	if t.before.sameService(host) {
-		return host, host.answerEndpoints(t.before, service, ttl), nil
-	}
-	return host, append(t.before.endpointsGone(), host.answerEndpoints(nil, service, ttl)...), nil
+	host.setAddresses(union(winners), ttls.of(host.AddressKind))
+	host.ports = portsOf(winners)
+	return host
 }
 
 // claims decodes the claims of a host.
@@ -103,7 +123,7 @@ func (e *edit) claims(t *touchedHost) ([]*registryv1.Service, error) {
 			continue
 		}
 		held, _ := e.resources.Get(key)
-		body, err := decodeBody(held.body)
+		body, err := decodeBody([]byte(held.body(key)))
 		if err != nil {
 			return nil, fmt.Errorf("resource %s: %w", quote(key), err)
 		}

@@ -56,11 +56,7 @@ func (s *State) apply(c Change, m *Mirror) (*State, error) {
 		base = emptyState(s.namespace, s.ttls)
 		base.clusterDomain, base.view = c.ClusterDomain, c.View
 	}
-	edit := begin(base)
-	if err := edit.change(c.Upserts, c.Removals); err != nil {
-		return nil, err
-	}
-	next, err := edit.finish()
+	next, err := base.changed(c)
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +67,24 @@ func (s *State) apply(c Change, m *Mirror) (*State, error) {
 		next.serial = nextSerial(s.serial, m.now())
 	}
 	return next, nil
+}
+
+// changed is the State with the upserts and without the removals of a change.
+func (s *State) changed(c Change) (*State, error) {
+	if err := checkKeys(c.Upserts, c.Removals); err != nil {
+		return nil, err
+	}
+	if s.Resources() == 0 && len(c.Removals) == 0 {
+		return fill(s, content{len(c.Upserts), func(i int, to []byte) ([]byte, int) {
+			r := c.Upserts[i]
+			return append(append(to, r.GetKey()...), r.GetBody()...), len(r.GetKey())
+		}})
+	}
+	edit := begin(s)
+	if err := edit.change(c.Upserts, c.Removals); err != nil {
+		return nil, err
+	}
+	return edit.finish()
 }
 
 // follows reports why a change cannot be applied to the State, whatever it holds.

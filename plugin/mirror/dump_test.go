@@ -12,13 +12,13 @@ func dump(s *State) string {
 	lines := []string{fmt.Sprintf("view %q domain %q digest %x resources %d", s.view, s.clusterDomain, s.digest, s.Resources())}
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	for key, held := range s.resources.All() {
-		add("resource %s %x %x host %q %s", key, held.body, held.digest, held.host, dumpMember(held.member))
+		add("resource %s %x %s", key, held.body(key), dumpMember(held.member))
 	}
-	for name, host := range s.hosts.All() {
-		add("host %s: %s", name, dumpHost(host))
+	for name, held := range s.hosts.All() {
+		add("host %s: %s", name, dumpHost(s.hostOf(held)))
 	}
-	for suffix, host := range s.wildcards.All() {
-		add("wildcard %s: %s", suffix, dumpHost(host))
+	for suffix, held := range s.wildcards.All() {
+		add("wildcard %s: %s", suffix, dumpHost(s.hostOf(held)))
 	}
 	for name, held := range s.services.All() {
 		var members []string
@@ -80,7 +80,8 @@ func checkInvariants(t testing.TB, s *State) {
 			t.Errorf("Address %s of %s: points back to %q only", address, name, pointers)
 		}
 	}
-	for name, host := range s.hosts.All() {
+	for name, held := range s.hosts.All() {
+		host := s.hostOf(held)
 		if s.Host(name) != host || s.Encloses(name) {
 			t.Errorf("Host %s: not found, or enclosed", name)
 		}

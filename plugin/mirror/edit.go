@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -18,8 +17,8 @@ type edit struct {
 
 	digest    registryv1.Digest
 	resources trie.Editor[string, resource]
-	hosts     trie.Editor[string, *Host]
-	wildcards trie.Editor[string, *Host]
+	hosts     trie.Editor[string, *claimed]
+	wildcards trie.Editor[string, *claimed]
 	services  trie.Editor[serviceName, *service]
 	enclosers trie.Editor[string, int]
 	pointers  trie.Editor[netip.Addr, pointers]
@@ -39,8 +38,11 @@ const maxFresh = 8192
 type touchedHost struct {
 	// owner is the owner name of the host's records.
 	owner string
-	// before is the host as it was, nil when it was not.
+	// before is the host as it was, nil when it was not, and asked whether it had been asked for.
 	before *Host
+	asked  bool
+	// after is the host as it is now, once it was built; nil when nothing claims it.
+	after *Host
 	// claims are the keys of the resources that claim it now, sorted.
 	claims []string
 	// fresh is the claim of freshKey, decoded, if it came with this very change.
@@ -83,11 +85,8 @@ func (e *edit) finish() (*State, error) {
 	return &next, nil
 }
 
-// change takes in the resources of a Change.
+// change takes in the resources of a Change, whose keys are checked.
 func (e *edit) change(upserts []*registryv1.Resource, removals []string) error {
-	if err := checkKeys(upserts, removals); err != nil {
-		return err
-	}
 	for _, key := range removals {
 		if err := e.remove(key); err != nil {
 			return fmt.Errorf("remove resource %s: %w", quote(key), err)
@@ -127,7 +126,7 @@ func (e *edit) upsert(key string, encoded []byte) error {
 		return errors.New("has no body")
 	}
 	held, known := e.resources.Get(key)
-	if known && bytes.Equal(held.body, encoded) {
+	if known && held.body(key) == string(encoded) {
 		return nil
 	}
 	body, err := decodeBody(encoded)
@@ -142,24 +141,11 @@ func (e *edit) upsert(key string, encoded []byte) error {
 			return err
 		}
 	}
-	arrived := resource{body: encoded, digest: registryv1.DigestResource(key, encoded)}
-	e.digest.Add(arrived.digest)
+	arrived := resource{text: key + string(encoded)}
+	key = arrived.text[:len(key)]
+	e.digest.Add(registryv1.DigestResource(key, encoded))
 	e.attach(key, &arrived, body)
 	e.resources.Put(key, arrived)
-	return nil
-}
-
-// insert enters a resource whose key must be new.
-func (e *edit) insert(key string, encoded []byte) error {
-	if key == "" {
-		return errors.New("a resource has no key")
-	}
-	if _, known := e.resources.Get(key); known {
-		return fmt.Errorf("resource %s comes twice", quote(key))
-	}
-	if err := e.upsert(key, encoded); err != nil {
-		return fmt.Errorf("resource %s: %w", quote(key), err)
-	}
 	return nil
 }
 
@@ -184,37 +170,37 @@ func (e *edit) attach(key string, arrived *resource, body *registryv1.Body) {
 			t.fresh, t.freshKey = s, key
 			e.fresh++
 		}
-		arrived.host = t.name()
 		if s.GetHeadless() {
-			arrived.member = &member{key: key, service: serviceOf(s), host: arrived.host}
+			arrived.member = &member{key: key, service: serviceOf(s), host: t.name()}
 			e.join(arrived.member)
 		}
 	case body.GetEndpointSlice() != nil:
 		arrived.member = sliceMember(key, body.GetEndpointSlice())
 		e.join(arrived.member)
 	case body.GetNamespace() != nil:
-		e.exists(e.namespaceName(body.GetNamespace()))
+		e.exists(namespaceName(body.GetNamespace().GetName(), e.base.clusterDomain))
 	}
 }
 
 // detach takes a resource that the mirror holds out of whatever it has a part in.
 func (e *edit) detach(key string, held resource) error {
-	e.digest.Remove(held.digest)
+	e.digest.Remove(held.digest(key))
 	if held.member != nil {
 		e.leave(held.member)
+		if held.member.host == "" {
+			return nil
+		}
+	}
+	body, err := decodeBody([]byte(held.body(key)))
+	if err != nil {
+		return err
 	}
 	switch {
-	case held.host != "":
-		t := e.touch(held.host)
+	case body.GetService() != nil:
+		t := e.touch(body.GetService().GetHost())
 		t.claims = withoutKey(t.claims, key)
-	case held.member == nil:
-		body, err := decodeBody(held.body)
-		if err != nil {
-			return err
-		}
-		if body.GetNamespace() != nil {
-			e.gone(e.namespaceName(body.GetNamespace()))
-		}
+	case body.GetNamespace() != nil:
+		e.gone(namespaceName(body.GetNamespace().GetName(), e.base.clusterDomain))
 	}
 	return nil
 }
@@ -224,7 +210,8 @@ func (e *edit) touch(name string) *touchedHost {
 	if t, found := e.touched[name]; found {
 		return t
 	}
-	t := &touchedHost{before: e.host(name)}
+	t := &touchedHost{}
+	t.before, t.asked = e.base.glanceAt(name)
 	if t.before != nil {
 		// Other indexes hold on to the owner name that was, so it stays.
 		t.owner, t.claims = t.before.owner, t.before.Claims

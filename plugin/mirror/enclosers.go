@@ -1,10 +1,6 @@
 package mirror
 
-import (
-	"strings"
-
-	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
-)
+import "strings"
 
 // Every host makes the names above it exist (RFC 4592, section 2.2.2), up to the cluster domain or, outside
 // it, to the root. A name is counted once for each host or counted name right below it, and once for each
@@ -38,8 +34,8 @@ func (e *edit) gone(name string) {
 }
 
 // namespaceName is the name under which a namespace's Services are found.
-func (e *edit) namespaceName(namespace *registryv1.Namespace) string {
-	return namespace.GetName() + ".svc." + e.base.clusterDomain
+func namespaceName(namespace, clusterDomain string) string {
+	return namespace + ".svc." + clusterDomain
 }
 
 // parent is a name without its first label, empty where there is no more than one.

@@ -20,6 +20,14 @@ type endpoints struct {
 	targets atomic.Pointer[[]preparedTarget]
 }
 
+// len is the number of endpoints that have a name, of a Service that may have none.
+func (e *endpoints) len() int {
+	if e == nil {
+		return 0
+	}
+	return e.hosts.Len()
+}
+
 // endpoint finds one of a headless Service's endpoints, nil when there is none of this label.
 func (h *Host) endpoint(label string) *Host {
 	if h == nil || h.endpoints == nil {
@@ -41,7 +49,7 @@ func (h *Host) endpointsGone() []hostChange {
 	if h == nil || !h.Headless {
 		return nil
 	}
-	changes := make([]hostChange, 0, h.endpoints.hosts.Len())
+	changes := make([]hostChange, 0, h.endpoints.len())
 	for _, endpoint := range h.endpoints.hosts.All() {
 		changes = append(changes, hostChange{before: endpoint})
 	}

@@ -114,7 +114,7 @@ func FuzzApply(f *testing.F) {
 		checkInvariants(t, m.State())
 		undo := delta(m.State(), []string{key})
 		if held, known := before.resources.Get(key); known {
-			undo = delta(m.State(), nil, &registryv1.Resource{Key: key, Body: held.body})
+			undo = delta(m.State(), nil, &registryv1.Resource{Key: key, Body: []byte(held.body(key))})
 		}
 		mustApply(t, m, undo)
 		if got := dump(m.State()); got != content {

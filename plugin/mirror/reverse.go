@@ -97,6 +97,18 @@ func (p pointers) without(r rank, name string) pointers {
 	return p
 }
 
+// join is the pointers with one more name, that of pointers which have no other.
+func (p pointers) join(added pointers) pointers {
+	r := rankServiceEntry
+	switch {
+	case added.clusterIPs > 0:
+		r = rankClusterIP
+	case added.endpoints > 0:
+		r = rankEndpoint
+	}
+	return p.with(r, added.names[0])
+}
+
 // pointer is one address that points back to one name.
 type pointer struct {
 	address netip.Addr
@@ -131,9 +143,8 @@ func (e *edit) withShadowed(changes []hostChange) []hostChange {
 			continue
 		}
 		label, service, _ := strings.Cut(host.host(), ".")
-		was, _ := e.base.hosts.Get(service)
-		is, _ := e.hosts.Get(service)
-		changes = append(changes, hostChange{was.endpoint(label), is.endpoint(label)})
+		was, _ := e.base.glanceAt(service)
+		changes = append(changes, hostChange{was.endpoint(label), e.built(service).endpoint(label)})
 	}
 	return changes
 }
@@ -141,7 +152,7 @@ func (e *edit) withShadowed(changes []hostChange) []hostChange {
 // appendPointers appends what points back to a host, which may be nil, where exact are all hosts of
 // their own. A wildcard is no name. Nothing points back to a headless Service itself: its endpoints have
 // names, unless a host of its own answers there.
-func appendPointers(list []pointer, host *Host, exact interface{ Get(string) (*Host, bool) }) []pointer {
+func appendPointers(list []pointer, host *Host, exact interface{ Get(string) (*claimed, bool) }) []pointer {
 	if host == nil || host.Headless || host.isWildcard() {
 		return list
 	}

@@ -156,11 +156,11 @@ func readSnapshot(path string) ([]byte, error) {
 func (s *savedState) state(held *State) (*State, error) {
 	base := emptyState(held.namespace, held.ttls)
 	base.clusterDomain, base.view = s.clusterDomain, s.view
-	edit := begin(base)
-	if err := s.restore(edit); err != nil {
+	all, err := s.content()
+	if err != nil {
 		return nil, &SnapshotError{Fault: FaultContent, Err: err}
 	}
-	next, err := edit.finish()
+	next, err := fill(base, all)
 	if err != nil {
 		return nil, &SnapshotError{Fault: FaultContent, Err: err}
 	}

@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -55,7 +54,7 @@ func encodeSnapshot(w io.Writer, s *State, confirmed int64) error {
 	header := appendHeader(nil, s, confirmed)
 	length := preambleSize + len(header) + checksumSize
 	for key, held := range s.resources.All() {
-		length += fieldSize(len(key)) + fieldSize(len(held.body))
+		length += fieldSize(len(key)) + fieldSize(len(held.body(key)))
 	}
 	preamble := binary.LittleEndian.AppendUint32([]byte(snapshotMagic), snapshotVersion)
 	preamble = binary.LittleEndian.AppendUint64(preamble, uint64(length))
@@ -68,7 +67,7 @@ func encodeSnapshot(w io.Writer, s *State, confirmed int64) error {
 	var field []byte
 	for key, held := range s.resources.All() {
 		field = appendField(field[:0], key)
-		field = appendField(field, held.body)
+		field = appendField(field, held.body(key))
 		if _, err := out.Write(field); err != nil {
 			return err
 		}
@@ -155,23 +154,27 @@ func checkPreamble(data []byte) error {
 	return nil
 }
 
-// restore enters the resources into an empty edit. They are copied: they do not hold on to the file's
-// content.
-func (s *savedState) restore(e *edit) error {
+// content finds the resources. They are copied out of the file's content and do not hold on to it.
+func (s *savedState) content() (content, error) {
+	// The least that a resource takes in the file is the lengths of its key and its body.
+	starts := make([]int, 0, min(s.count, uint64(len(s.encoded)/2)))
 	fields := fieldReader{rest: s.encoded}
 	for i := range s.count {
-		key, body := string(fields.bytes()), bytes.Clone(fields.bytes())
+		starts = append(starts, len(s.encoded)-len(fields.rest))
+		fields.bytes()
+		fields.bytes()
 		if fields.err != nil {
-			return fmt.Errorf("resource %d of %d: %w", i+1, s.count, fields.err)
-		}
-		if err := e.insert(key, body); err != nil {
-			return err
+			return content{}, fmt.Errorf("resource %d of %d: %w", i+1, s.count, fields.err)
 		}
 	}
 	if len(fields.rest) > 0 {
-		return fmt.Errorf("%d bytes follow the last of %d resources", len(fields.rest), s.count)
+		return content{}, fmt.Errorf("%d bytes follow the last of %d resources", len(fields.rest), s.count)
 	}
-	return nil
+	return content{len(starts), func(i int, to []byte) ([]byte, int) {
+		fields := fieldReader{rest: s.encoded[starts[i]:]}
+		key, body := fields.bytes(), fields.bytes()
+		return append(append(to, key...), body...), len(key)
+	}}, nil
 }
 
 // fieldReader reads fields off the front. After an error it reads zero values.

@@ -35,7 +35,7 @@ type indexes struct {
 	// resources by key, as they came.
 	resources trie.Map[string, resource]
 	// hosts by name, wildcards by what follows `*.`.
-	hosts, wildcards trie.Map[string, *Host]
+	hosts, wildcards trie.Map[string, *claimed]
 	// services are the headless ones, and those that slices name.
 	services trie.Map[serviceName, *service]
 	// enclosers counts, for every name that exists because others exist below it, why it does.
@@ -46,12 +46,19 @@ type indexes struct {
 
 // resource is one entry of the registry as it came.
 type resource struct {
-	body   []byte
-	digest registryv1.Digest
-	// host is what a Service claims.
-	host string
+	// text is key and body in one piece.
+	text string
 	// member is set where the resource has a part in a headless Service.
 	member *member
+}
+
+// body is the encoded body of the resource that has a key.
+func (r resource) body(key string) string { return r.text[len(key):] }
+
+// digest is the digest of the resource that has a key. It is made again each time: that costs less than
+// the memory to keep it.
+func (r resource) digest(key string) registryv1.Digest {
+	return registryv1.DigestResource(key, []byte(r.body(key)))
 }
 
 // lifetimes are the TTLs of record sets, in seconds.
@@ -64,8 +71,8 @@ func emptyState(namespace string, ttls lifetimes) *State {
 		superseded: make(chan struct{}),
 		indexes: indexes{
 			resources: trie.New[string, resource](trie.HashString),
-			hosts:     trie.New[string, *Host](trie.HashString),
-			wildcards: trie.New[string, *Host](trie.HashString),
+			hosts:     trie.New[string, *claimed](trie.HashString),
+			wildcards: trie.New[string, *claimed](trie.HashString),
 			services:  trie.New[serviceName, *service](trie.HashComparable),
 			enclosers: trie.New[string, int](trie.HashString),
 			pointers:  trie.New[netip.Addr, pointers](trie.HashComparable),
@@ -107,15 +114,15 @@ func (s *State) Serial() uint32 { return s.serial }
 // Host finds what answers a name: a host of just this name, or else an endpoint of a headless
 // Service. Nil: neither. Wildcards are not considered.
 func (s *State) Host(name string) *Host {
-	if host, found := s.hosts.Get(name); found {
-		return host
+	if held, found := s.hosts.Get(name); found {
+		return s.hostOf(held)
 	}
 	label, parent, found := strings.Cut(name, ".")
 	if !found {
 		return nil
 	}
-	if service, found := s.hosts.Get(parent); found {
-		return service.endpoint(label)
+	if held, found := s.hosts.Get(parent); found {
+		return s.hostOf(held).endpoint(label)
 	}
 	return nil
 }
@@ -131,8 +138,8 @@ func (s *State) Wildcard(name string) *Host {
 		if !found {
 			return nil
 		}
-		if host, found := s.wildcards.Get(suffix); found {
-			return host
+		if held, found := s.wildcards.Get(suffix); found {
+			return s.hostOf(held)
 		}
 		name = suffix
 	}
@@ -158,9 +165,9 @@ func above(name, domain string) bool {
 // Service.
 func (s *State) Hosts() iter.Seq[*Host] {
 	return func(yield func(*Host) bool) {
-		for _, index := range []trie.Map[string, *Host]{s.hosts, s.wildcards} {
-			for _, host := range index.All() {
-				if !yield(host) {
+		for _, index := range []trie.Map[string, *claimed]{s.hosts, s.wildcards} {
+			for _, held := range index.All() {
+				if !yield(s.hostOf(held)) {
 					return
 				}
 			}
@@ -196,11 +203,11 @@ func (s *State) withLifetimes(ttls lifetimes, now time.Time) *State {
 	}
 	next.serial = nextSerial(s.serial, now)
 	hosts, wildcards := s.hosts.Edit(), s.wildcards.Edit()
-	for name, host := range s.hosts.All() {
-		hosts.Put(name, host.withLifetimes(ttls))
+	for name, held := range s.hosts.All() {
+		hosts.Put(name, held.withLifetimes(ttls))
 	}
-	for suffix, host := range s.wildcards.All() {
-		wildcards.Put(suffix, host.withLifetimes(ttls))
+	for suffix, held := range s.wildcards.All() {
+		wildcards.Put(suffix, held.withLifetimes(ttls))
 	}
 	next.hosts, next.wildcards = hosts.Map(), wildcards.Map()
 	return &next

@@ -27,8 +27,7 @@ func (s *State) Targets(host *Host, port, protocol string) (targets []Target, ro
 	case host.Headless:
 		return selectTargets(host.endpoints.prepared(), port, protocol)
 	case host.isEndpoint():
-		service, _ := s.hosts.Get(parent(host.host()))
-		return selectTargets(service.preparedOf(host), port, protocol)
+		return selectTargets(s.Host(parent(host.host())).preparedOf(host), port, protocol)
 	}
 	addresses := host.A.len() + host.AAAA.len()
 	for p := range host.ports.all {
