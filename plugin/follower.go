@@ -36,6 +36,8 @@ type follower struct {
 	log    *slog.Logger
 	// file is nil where the Corefile keeps no snapshot.
 	file *snapshotFile
+	// memory is the process's.
+	memory *memoryLimit
 
 	// age is the age of the registry as a time.Duration, kept by follow so that queries need no clock.
 	age atomic.Int64
@@ -45,7 +47,7 @@ type follower struct {
 }
 
 // newFollower loads the snapshot, if there is one, and makes ready to follow a syncer.
-func newFollower(config *Config, file *snapshotFile, log *slog.Logger) (*follower, error) {
+func newFollower(config *Config, file *snapshotFile, memory *memoryLimit, log *slog.Logger) (*follower, error) {
 	f := &follower{
 		config: config.StreamConfig,
 		mirror: mirror.New(mirror.Options{
@@ -53,16 +55,18 @@ func newFollower(config *Config, file *snapshotFile, log *slog.Logger) (*followe
 			TTL:         config.TTL,
 			EndpointTTL: config.EndpointTTL,
 		}),
-		log:  log,
-		file: file,
+		log:    log,
+		file:   file,
+		memory: memory,
 	}
 	client, err := watch.New(config.watchConfig(), f.mirror, log, streamMetrics{})
 	if err != nil {
 		return nil, err
 	}
 	f.client = client
+	memory.follow()
 	if file != nil {
-		f.report(file.handOver(f))
+		f.report(memory.during(file.path, func() error { return file.handOver(f) }))
 	}
 	f.measureAge()
 	return f, nil
@@ -130,6 +134,7 @@ func (f *follower) keepAge(ctx context.Context) {
 			return
 		case <-ticker.C:
 			f.measureAge()
+			f.memory.follow()
 		}
 	}
 }

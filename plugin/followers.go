@@ -14,6 +14,8 @@ type followers struct {
 	mu    sync.Mutex
 	byKey map[string]*shared
 	files map[string]*snapshotFile
+	// memory is the limit for all of them.
+	memory memoryLimit
 }
 
 // shared is a follower with those that have a claim on it.
@@ -50,7 +52,7 @@ func (p *followers) claim(config *Config, by *run) (*follower, error) {
 		if err := p.checkSnapshot(config, by); err != nil {
 			return nil, err
 		}
-		f, err := newFollower(config, p.file(config.SnapshotFile), newLogger())
+		f, err := newFollower(config, p.file(config.SnapshotFile), &p.memory, newLogger())
 		if err != nil {
 			return nil, err
 		}

@@ -99,14 +99,18 @@ const perWorker = 4096
 
 // decode decodes and checks all resources, on all processors.
 func (f *filling) decode(all content) error {
+	f.exact = make([]filledClaim, all.count)
 	parts := make([]decoded, min(runtime.GOMAXPROCS(0), all.count/perWorker+1))
 	errs := make([]error, len(parts))
 	var working sync.WaitGroup
 	for i := range parts {
 		from, to := all.count*i/len(parts), all.count*(i+1)/len(parts)
+		// Most resources are claims, so they come together in one piece.
+		parts[i].exact = f.exact[from:from:to]
 		working.Go(func() { errs[i] = parts[i].decode(all, from, f.resources[from:to]) })
 	}
 	working.Wait()
+	f.exact = f.exact[:0]
 	for i, part := range parts {
 		if errs[i] != nil {
 			return errs[i]
@@ -122,7 +126,6 @@ func (f *filling) decode(all content) error {
 
 // decode decodes and checks the resources from first on, as many as there is room for.
 func (d *decoded) decode(all content, first int, resources []filledResource) error {
-	d.exact = make([]filledClaim, 0, len(resources))
 	var decoder decoder
 	var scratch []byte
 	var addresses []netip.Addr
@@ -286,7 +289,7 @@ func (f *filling) buildContested() {
 
 // indexPointers makes the addresses point back, once the hosts are there.
 func (f *filling) indexPointers() trie.Map[netip.Addr, pointers] {
-	list := make([]pointer, 0, len(f.exact)+len(f.members))
+	list := make([]pointer, 0, len(f.exact)+2*len(f.members))
 	for i := range f.exact {
 		c := &f.exact[i]
 		switch {
@@ -334,6 +337,9 @@ func (f *filling) appendEndpoints(list []pointer, c *filledClaim) []pointer {
 	return list
 }
 
+// counts reports whether a claim is the one that stands for its host.
+func (f *filling) counts(c *claimed) bool { return !f.isContested[c] || f.contested[c] != nil }
+
 // indexEnclosers counts why names exist that nothing claims, as exists does.
 func (f *filling) indexEnclosers() trie.Map[string, int] {
 	next := f.next
@@ -347,11 +353,16 @@ func (f *filling) indexEnclosers() trie.Map[string, int] {
 			name = parent(name)
 		}
 	}
-	for name := range next.hosts.All() {
-		exists(parent(name))
+	// In the order of the claims, which is that in memory.
+	for _, c := range f.exact {
+		if f.counts(c.claim) {
+			exists(parent(c.host))
+		}
 	}
-	for suffix := range next.wildcards.All() {
-		exists(suffix)
+	for _, c := range f.wild {
+		if f.counts(c.claim) {
+			exists(c.host)
+		}
 	}
 	for _, namespace := range f.namespaces {
 		exists(namespaceName(namespace, next.clusterDomain))
