@@ -19,7 +19,7 @@ const (
 	// runtimeMemory is what the runtime needs besides the heap.
 	runtimeMemory = 12 << 20
 	// loadingMemory is how many times the size of its snapshot a mirror takes while it is loaded.
-	loadingMemory = 8
+	loadingMemory = 10
 )
 
 // memoryLimit sets the process's soft memory limit, unless the operator has set one with GOMEMLIMIT.

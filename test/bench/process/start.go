@@ -57,17 +57,18 @@ func runStart(ctx context.Context, out io.Writer, services, rounds int) error {
 		return err
 	}
 
-	var times, resident, peaks []float64
+	var times, cpus, resident, peaks []float64
 	for range rounds {
-		took, memory, err := v.startAlone(ctx)
+		took, cpu, memory, err := v.startAlone(ctx)
 		if err != nil {
 			return err
 		}
-		times = append(times, float64(took.Microseconds())/1000)
+		times, cpus = append(times, float64(took.Microseconds())/1000), append(cpus, float64(cpu.Milliseconds()))
 		resident, peaks = append(resident, memory.resident), append(peaks, memory.peak)
 	}
 	fmt.Fprintf(out, "from the snapshot, without a syncer: min median max of %d starts\n", rounds)
 	fmt.Fprintf(out, "%-32s %s\n", "first answer, ms", summary(times))
+	fmt.Fprintf(out, "%-32s %s\n", "processor time until then, ms", summary(cpus))
 	fmt.Fprintf(out, "%-32s %s\n", "resident, MiB", summary(resident))
 	fmt.Fprintf(out, "%-32s %s\n", "peak, MiB", summary(peaks))
 	return nil
@@ -115,7 +116,9 @@ func (v vm) follow(ctx context.Context, out io.Writer) error {
 			}
 			time.Sleep(200 * time.Millisecond)
 		}
-		return errors.Join(v.await(ctx, 1), report(fmt.Sprintf("after %d changes", changes), pid))
+		return errors.Join(
+			v.await(ctx, 1), report(fmt.Sprintf("after %d changes", changes), pid),
+			v.askAll(ctx), report("after a query for every name", pid))
 	})
 }
 
@@ -129,21 +132,24 @@ func (v vm) with(ctx context.Context, do func(pid int) error) error {
 	return do(server.Process.Pid)
 }
 
-// startAlone is how long a process that finds a snapshot and no syncer takes to answer, and its memory a
-// while later.
-func (v vm) startAlone(ctx context.Context) (took time.Duration, used memory, err error) {
+// startAlone is how long a process that finds a snapshot and no syncer takes to answer, how much processor
+// time that is, and its memory a while later.
+func (v vm) startAlone(ctx context.Context) (took, cpu time.Duration, used memory, err error) {
 	began := time.Now()
 	err = v.with(ctx, func(pid int) error {
 		if err := v.await(ctx, 1); err != nil {
 			return err
 		}
 		took = time.Since(began)
-		time.Sleep(settling)
 		var err error
+		if cpu, err = cpuTime(pid); err != nil {
+			return err
+		}
+		time.Sleep(settling)
 		used, err = memoryOf(pid)
 		return err
 	})
-	return took, used, err
+	return took, cpu, used, err
 }
 
 // await asks for the last service that changes until it has the address of a version.
@@ -163,6 +169,27 @@ func (v vm) await(ctx context.Context, version byte) error {
 		}
 	}
 	return fmt.Errorf("no answer of %s for %s within %s", want, v.mesh.name(last), patience)
+}
+
+// askAll asks for every service of the mesh: an answer that was asked for stays in memory.
+func (v vm) askAll(ctx context.Context) error {
+	client := &dns.Client{Timeout: 10 * time.Second}
+	connection, err := client.DialContext(ctx, "127.0.0.1:"+v.port)
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	for i := range v.mesh.size {
+		query := new(dns.Msg).SetQuestion(v.mesh.name(i)+".", dns.TypeA)
+		reply, _, err := client.ExchangeWithConnContext(ctx, query, connection)
+		if err != nil {
+			return fmt.Errorf("ask for %s: %w", v.mesh.name(i), err)
+		}
+		if len(reply.Answer) == 0 {
+			return fmt.Errorf("ask for %s: got no answer", v.mesh.name(i))
+		}
+	}
+	return nil
 }
 
 // memory is what a process has in memory, in MiB: what is resident, and the most that ever was.
