@@ -67,7 +67,7 @@ func (e *edit) built(name string) *Host {
 	if t, touched := e.touched[name]; touched {
 		return t.after
 	}
-	host, _ := e.base.glanceAt(name)
+	host, _ := e.base.glanceAt(name, &e.decoder)
 	return host
 }
 

@@ -27,20 +27,20 @@ func (s *State) hostOf(c *claimed) *Host {
 		return host
 	}
 	// Of two that make it at once, both return the same.
-	c.host.CompareAndSwap(nil, c.build(&s.services, s.ttls))
+	c.host.CompareAndSwap(nil, c.build(new(decoder), &s.services, s.ttls))
 	return c.host.Load()
 }
 
 // glance is hostOf without keeping what it makes. It reports whether the Host was there.
-func (s *State) glance(c *claimed) (host *Host, kept bool) {
+func (s *State) glance(c *claimed, d *decoder) (host *Host, kept bool) {
 	if host := c.host.Load(); host != nil {
 		return host, true
 	}
-	return c.build(&s.services, s.ttls), false
+	return c.build(d, &s.services, s.ttls), false
 }
 
 // glanceAt is glance at a name, or at a wildcard's own spelling; nil where there is none.
-func (s *State) glanceAt(name string) (host *Host, kept bool) {
+func (s *State) glanceAt(name string, d *decoder) (host *Host, kept bool) {
 	index := &s.hosts
 	if suffix, wild := strings.CutPrefix(name, registryv1.WildcardPrefix); wild {
 		index, name = &s.wildcards, suffix
@@ -49,12 +49,12 @@ func (s *State) glanceAt(name string) (host *Host, kept bool) {
 	if !found {
 		return nil, false
 	}
-	return s.glance(held)
+	return s.glance(held, d)
 }
 
 // build makes the Host of a name with one claim.
-func (c *claimed) build(services *trie.Map[serviceName, *service], ttls lifetimes) *Host {
-	claim := c.claim(new(decoder))
+func (c *claimed) build(d *decoder, services *trie.Map[serviceName, *service], ttls lifetimes) *Host {
+	claim := c.claim(d)
 	host := newHost(claim.GetHost()+".", []string{c.text[:c.keySize]}, []*registryv1.Service{claim}, ttls)
 	if host.Headless {
 		service, _ := services.Get(serviceOf(claim))

@@ -14,6 +14,8 @@ import (
 // those hosts once at the end. The State that it began with does not change.
 type edit struct {
 	base *State
+	// decoder is for what the mirror holds already.
+	decoder decoder
 
 	digest    registryv1.Digest
 	resources trie.Editor[string, resource]
@@ -191,7 +193,7 @@ func (e *edit) detach(key string, held resource) error {
 			return nil
 		}
 	}
-	body, err := decodeBody([]byte(held.body(key)))
+	body, err := e.decoder.decode(held.body(key))
 	if err != nil {
 		return err
 	}
@@ -211,7 +213,7 @@ func (e *edit) touch(name string) *touchedHost {
 		return t
 	}
 	t := &touchedHost{}
-	t.before, t.asked = e.base.glanceAt(name)
+	t.before, t.asked = e.base.glanceAt(name, &e.decoder)
 	if t.before != nil {
 		// Other indexes hold on to the owner name that was, so it stays.
 		t.owner, t.claims = t.before.owner, t.before.Claims

@@ -143,7 +143,7 @@ func (e *edit) withShadowed(changes []hostChange) []hostChange {
 			continue
 		}
 		label, service, _ := strings.Cut(host.host(), ".")
-		was, _ := e.base.glanceAt(service)
+		was, _ := e.base.glanceAt(service, &e.decoder)
 		changes = append(changes, hostChange{was.endpoint(label), e.built(service).endpoint(label)})
 	}
 	return changes
