@@ -8,8 +8,9 @@
 //     after it.
 //   - A change costs what it touches. Every index is a persistent trie (package trie), so that a new
 //     State shares with the old one all that did not change.
-//   - Record sets are built when a change comes and never modified after. Only the order of a headless
-//     Service's endpoints at their ports, which SRV records want, is made when it is first asked for.
+//   - Record sets are built once and never modified after: when a name is first asked for, because a VM
+//     asks for few of the names that it holds, and each takes more memory than what it is made of. So is
+//     the order of a headless Service's endpoints at their ports, which SRV records want.
 //   - Bodies are kept as they travelled, and decoded only while a host is built. The digest of a State
 //     is therefore the digest of what the syncer sent.
 //   - A snapshot is read as a whole or not at all, and what cannot be read is set aside, never lost.

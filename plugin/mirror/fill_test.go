@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -89,7 +90,7 @@ func TestFillNamesWhatIsWrong(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			m := New(Options{})
-			all := append(resources[:len(resources):len(resources)], tc.resource)
+			all := append(slices.Clip(resources), tc.resource)
 			err := m.Apply(Change{Generation: testGeneration, View: testView, ClusterDomain: testDomain, To: 1, Replace: true, Upserts: all})
 			if err == nil || !strings.Contains(err.Error(), tc.err) {
 				t.Errorf("Apply: got %v, want %q", err, tc.err)
