@@ -64,7 +64,6 @@ func newFollower(config *Config, file *snapshotFile, memory *memoryLimit, log *s
 		return nil, err
 	}
 	f.client = client
-	memory.follow()
 	if file != nil {
 		f.report(memory.during(file.path, func() error { return file.handOver(f) }))
 	}

@@ -25,14 +25,14 @@ const (
 // memoryLimit sets the process's soft memory limit, unless the operator has set one with GOMEMLIMIT.
 type memoryLimit struct {
 	mu sync.Mutex
-	// loading is how many snapshots are being loaded, and loaded whether one was since follow was last
-	// called.
+	// loading is how many snapshots are being loaded.
 	loading int
-	loaded  bool
+	// paused is set from the first of them until follow is called after the last, and percent is the
+	// collector's own setting meanwhile.
+	paused  bool
+	percent int
 	// present is the limit as last set; zero: none yet.
 	present int64
-	// percent is the collector's own setting, while a snapshot is being loaded.
-	percent int
 }
 
 // follow sets the limit by what is live. It is cheap enough to be called every second.
@@ -42,34 +42,34 @@ func (m *memoryLimit) follow() {
 	if m.loading > 0 {
 		return
 	}
-	if m.loaded && m.present > 0 {
-		// What loading left behind goes back to the machine.
+	if m.paused {
+		// First, or what loading left behind would be collected twice.
 		debug.FreeOSMemory()
+		debug.SetGCPercent(m.percent)
+		m.paused = false
 	}
-	m.loaded = false
 	live := liveHeap()
 	m.set(max(leastMemory, live+live/3+runtimeMemory))
 }
 
 // during loads a snapshot file. All that loading makes is kept, or needed until its end: to collect
-// meanwhile would only take time.
+// meanwhile would only take time. It pauses the collector below the limit until follow is called next, so
+// that the first queries have the processors for themselves.
 func (m *memoryLimit) during(path string, load func() error) error {
 	var size int64
 	if info, err := os.Stat(path); err == nil { // load reports what is wrong with it
 		size = info.Size()
 	}
 	m.mu.Lock()
-	if m.loading++; m.loading == 1 && m.set(max(leastMemory, liveHeap()+loadingMemory*size+runtimeMemory)) {
-		m.percent = debug.SetGCPercent(-1)
+	m.loading++
+	if m.set(max(leastMemory, m.present, liveHeap()+loadingMemory*size+runtimeMemory)) && !m.paused {
+		m.paused, m.percent = true, debug.SetGCPercent(-1)
 	}
 	m.mu.Unlock()
 	defer func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.loaded = true
-		if m.loading--; m.loading == 0 && m.present > 0 {
-			debug.SetGCPercent(m.percent)
-		}
+		m.loading--
 	}()
 	return load()
 }

@@ -21,7 +21,7 @@ func unlimited(t *testing.T) {
 
 // presentPercent is the collector's setting.
 func presentPercent() int {
-	percent := debug.SetGCPercent(100)
+	percent := debug.SetGCPercent(-1)
 	debug.SetGCPercent(percent)
 	return percent
 }
@@ -79,10 +79,10 @@ func TestMemoryLimit(t *testing.T) {
 		if !errors.Is(err, fault) {
 			t.Errorf("Error: got %v, want %v", err, fault)
 		}
+		m.follow()
 		if got := presentPercent(); got != 100 {
 			t.Errorf("GC percent after loading: got %d, want 100", got)
 		}
-		m.follow()
 		if got := debug.SetMemoryLimit(-1); got != leastMemory {
 			t.Errorf("Limit after loading: got %d, want %d", got, leastMemory)
 		}
@@ -93,6 +93,7 @@ func TestMemoryLimit(t *testing.T) {
 		if err := m.during(filepath.Join(t.TempDir(), "none"), func() error { return nil }); err != nil {
 			t.Error(err)
 		}
+		m.follow()
 		if got := presentPercent(); got != 100 {
 			t.Errorf("GC percent: got %d, want 100", got)
 		}

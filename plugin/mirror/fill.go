@@ -33,15 +33,17 @@ func fill(base *State, all content) (*State, error) {
 	}
 	var twice string
 	var indexing sync.WaitGroup
-	hostsReady := make(chan struct{})
+	servicesReady, hostsReady := make(chan struct{}), make(chan struct{})
 	indexing.Go(func() {
+		next.services = f.indexServices()
+		close(servicesReady)
 		next.resources, twice = f.indexResources()
 		<-hostsReady
 		next.enclosers = f.indexEnclosers()
 	})
 	next.hosts = f.indexHosts(f.exact)
 	next.wildcards = f.indexHosts(f.wild)
-	next.services = f.indexServices()
+	<-servicesReady
 	f.buildContested()
 	close(hostsReady)
 	next.pointers = f.indexPointers()
