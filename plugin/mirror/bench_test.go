@@ -28,6 +28,49 @@ func numberedService(i int, version byte) *registryv1.Resource {
 
 func numberedName(i int) string { return fmt.Sprintf("reviews-%d.team-%d.svc.cluster.local", i, i/20) }
 
+// mixedServices are services as a mesh has them: of ten, five have a cluster IP and two ports, three a
+// cluster IP and one port, one is headless with a slice of three endpoints, and one is the host of a
+// ServiceEntry.
+func mixedServices(count int) []*registryv1.Resource {
+	port := func(name string, number uint32) *registryv1.Port {
+		return &registryv1.Port{Name: name, Number: number, Protocol: registryv1.Protocol_PROTOCOL_TCP}
+	}
+	resources := make([]*registryv1.Resource, 0, count+count/10+count/20)
+	for i := range count {
+		namespace, name := fmt.Sprintf("team-%d", i/20), fmt.Sprintf("reviews-%d", i)
+		ip := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}).String()
+		if i%20 == 0 {
+			resources = append(resources, namespaceResource(namespace))
+		}
+		switch kind := i % 10; {
+		case kind < 5:
+			resources = append(resources, portedService(namespace, name, ip, port("http", 80), port("metrics", 9090)))
+		case kind < 8:
+			resources = append(resources, portedService(namespace, name, ip, port("grpc", 8443)))
+		case kind == 8:
+			endpoints := make([]*registryv1.Endpoint, 3)
+			for n := range endpoints {
+				endpoints[n] = ready(fmt.Sprintf("%s-%d", name, n), netip.AddrFrom4([4]byte{172, byte(i >> 14), byte(i >> 6), byte(i<<2) + byte(n)}).String())
+			}
+			resources = append(resources, headlessService(namespace, name), endpointSlice(namespace, name, name, endpoints...))
+		default:
+			resources = append(resources, serviceEntry(namespace, name, name+".example.com", ip))
+		}
+	}
+	return resources
+}
+
+func portedService(namespace, name, ip string, ports ...*registryv1.Port) *registryv1.Resource {
+	return serviceResource(registryv1.ServiceKey("", namespace, name), &registryv1.Service{
+		Host: name + "." + namespace + ".svc." + testDomain, Namespace: namespace, Name: name,
+		Origin: registryv1.Origin_ORIGIN_KUBERNETES, Addresses: encodedAddresses(ip),
+		AddressKind: registryv1.AddressKind_ADDRESS_KIND_CLUSTER_IP, Ports: ports, CreatedAt: 1_700_000_000,
+	})
+}
+
+// registries of 100,000 services.
+var registries = map[string]func(count int) []*registryv1.Resource{"addresses": manyServices, "mixed": mixedServices}
+
 var sizes = map[string]int{"1k": 1_000, "10k": 10_000, "100k": 100_000}
 
 func BenchmarkMirrorApply(b *testing.B) {
@@ -138,43 +181,57 @@ func BenchmarkSnapshotSave(b *testing.B) {
 }
 
 func BenchmarkSnapshotLoad(b *testing.B) {
-	path := filepath.Join(b.TempDir(), "registry.snapshot")
-	if err := loaded(b, manyServices(100_000)...).Save(path); err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := New(Options{}).Load(path); err != nil {
-			b.Fatal(err)
-		}
+	for name, resources := range registries {
+		b.Run(name, func(b *testing.B) {
+			path := filepath.Join(b.TempDir(), "registry.snapshot")
+			if err := loaded(b, resources(100_000)...).Save(path); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := New(Options{}).Load(path); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
 func BenchmarkHeapPerService(b *testing.B) {
 	const count = 100_000
-	path := filepath.Join(b.TempDir(), "registry.snapshot")
-	if err := loaded(b, manyServices(count)...).Save(path); err != nil {
-		b.Fatal(err)
-	}
-	sources := map[string]func(*testing.B) *Mirror{
-		"replace": func(b *testing.B) *Mirror { return loaded(b, manyServices(count)...) },
-		"snapshot": func(b *testing.B) *Mirror {
+	for name, resources := range registries {
+		path := filepath.Join(b.TempDir(), "registry.snapshot")
+		if err := loaded(b, resources(count)...).Save(path); err != nil {
+			b.Fatal(err)
+		}
+		load := func(b *testing.B) *Mirror {
 			m := New(Options{TTL: 30, EndpointTTL: 5})
 			if err := m.Load(path); err != nil {
 				b.Fatal(err)
 			}
 			return m
-		},
-	}
-	for name, fill := range sources {
-		b.Run(name, func(b *testing.B) {
-			for b.Loop() {
-				before := heap()
-				m := fill(b)
-				b.ReportMetric(float64(heap()-before)/count, "bytes/service")
-				runtime.KeepAlive(m)
-			}
-		})
+		}
+		sources := map[string]func(*testing.B) *Mirror{
+			"replace":  func(b *testing.B) *Mirror { return loaded(b, resources(count)...) },
+			"snapshot": load,
+			"every name asked for": func(b *testing.B) *Mirror {
+				m := load(b)
+				for host := range m.State().Hosts() { // which makes it
+					runtime.KeepAlive(host)
+				}
+				return m
+			},
+		}
+		for source, fill := range sources {
+			b.Run(name+"/"+source, func(b *testing.B) {
+				for b.Loop() {
+					before := heap()
+					m := fill(b)
+					b.ReportMetric(float64(heap()-before)/count, "bytes/service")
+					runtime.KeepAlive(m)
+				}
+			})
+		}
 	}
 }
 
