@@ -185,12 +185,17 @@ func (f *fleet) modes() map[registryv1.Mode]int {
 	return counts
 }
 
-// failures is how many connections failed since the last call.
-func (f *fleet) failures() (count int64) {
+// failures is how many connections failed since the last call, and one of the reasons.
+func (f *fleet) failures() (count int64, problem error) {
 	for _, v := range f.vms {
 		count += v.failures.Swap(0)
+		v.mu.Lock()
+		if v.problem != nil {
+			problem, v.problem = v.problem, nil
+		}
+		v.mu.Unlock()
 	}
-	return count
+	return count, problem
 }
 
 // traffic is the bytes of all VMs so far, both ways.

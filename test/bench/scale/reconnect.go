@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
@@ -193,12 +194,19 @@ func (b *bench) comeBack(ctx context.Context, scenario string, mode registryv1.M
 	}
 	add("TCP bytes per VM", "kB", float64(went.tcp)/each/1000)
 	add("syncer CPU per VM", "ms", micros(after.CPU-before.CPU)/each/1000)
-	add("connections that failed and were tried again", "", float64(w.fleet.failures()))
+	failures, problem := w.fleet.failures()
+	if failures > 0 {
+		b.report.note("%s, %d VMs: %d connections failed, such as: %v", scenario, vms, failures, problem)
+	}
+	add("connections that failed and were tried again", "", float64(failures))
 	if to != w.syncer {
 		// It had no VMs before: what is steady shows afterwards.
 		if steady, err = to.do(command{Do: "settle"}); err != nil {
 			return err
 		}
+	}
+	if err := b.profile(to, "heap", fmt.Sprintf("heap-%s-%d", strings.NewReplacer(" ", "-", ",", "").Replace(scenario), vms)); err != nil {
+		return err
 	}
 	add("steady resident memory", "MiB", mebibytes(steady.RSS))
 	add("peak resident memory", "MiB", mebibytes(after.Peak))

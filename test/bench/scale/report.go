@@ -30,6 +30,7 @@ type figure struct {
 type report struct {
 	Machine machine   `json:"machine"`
 	Figures []*figure `json:"figures"`
+	Notes   []string  `json:"notes,omitempty"`
 }
 
 type machine struct {
@@ -70,6 +71,11 @@ func (r *report) add(scenario string, vms, services int, name, unit string, valu
 	f.Median, f.Min, f.Max = median(sorted), sorted[0], sorted[len(sorted)-1]
 }
 
+// note adds what explains a figure.
+func (r *report) note(format string, arguments ...any) {
+	r.Notes = append(r.Notes, fmt.Sprintf(format, arguments...))
+}
+
 func median(sorted []float64) float64 {
 	middle := len(sorted) / 2
 	if len(sorted)%2 == 1 {
@@ -100,6 +106,9 @@ func (r *report) write(out io.Writer, asJSON bool, took time.Duration) error {
 	text.WriteString("| Scenario | VMs | Services | Figure | Median | Min..max | Unit |\n|---|--:|--:|---|--:|--:|---|\n")
 	for _, f := range r.Figures {
 		fmt.Fprintf(&text, "| %s | %d | %d | %s | %s | %s..%s | %s |\n", f.Scenario, f.VMs, f.Services, f.Name, short(f.Median), short(f.Min), short(f.Max), f.Unit)
+	}
+	for _, note := range r.Notes {
+		fmt.Fprintf(&text, "\n%s\n", note)
 	}
 	_, err := io.WriteString(out, text.String())
 	return err
