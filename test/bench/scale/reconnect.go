@@ -168,7 +168,7 @@ func (b *bench) comeBack(ctx context.Context, scenario string, mode registryv1.M
 	if err != nil {
 		return err
 	}
-	w.fleet.failures()
+	_, _ = w.fleet.failures() // of before
 	sent := w.fleet.traffic()
 	w.fleet.start(ctx, to.address, w.fleet.vms)
 	if err := w.fleet.awaitSynced(ctx, w.fleet.vms); err != nil {
