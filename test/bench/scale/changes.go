@@ -78,7 +78,6 @@ func (b *bench) size(ctx context.Context, vms int) (err error) {
 			err = errors.Join(err, w.end())
 		}
 	}()
-	var idles []rates
 	for _, services := range sizes {
 		w, err := b.watched(ctx, vms, services)
 		if err != nil {
@@ -87,12 +86,23 @@ func (b *bench) size(ctx context.Context, vms int) (err error) {
 		worlds = append(worlds, w)
 		b.report.add("size", vms, services, "message bytes of a cold start, per VM", "kB", float64(w.fleet.whole)/1000)
 	}
-	for _, w := range worlds {
-		idle, err := w.idle(ctx, b.idle)
-		if err != nil {
+	if err := settle(worlds); err != nil {
+		return err
+	}
+	starts := make([]mark, len(worlds))
+	for i, w := range worlds {
+		if starts[i], err = w.mark(); err != nil {
 			return err
 		}
-		idles = append(idles, idle)
+	}
+	if err := pause(ctx, b.idle); err != nil {
+		return err
+	}
+	idles := make([]rates, len(worlds))
+	for i, w := range worlds {
+		if idles[i], err = w.since(starts[i]); err != nil {
+			return err
+		}
 	}
 	for range b.rounds {
 		var cpu []float64
@@ -140,25 +150,47 @@ func (w *watched) end() error {
 // rates are what all VMs together cost while nothing changes, per second.
 type rates struct{ cpu, tcp float64 }
 
+// idle measures them.
 func (w *watched) idle(ctx context.Context, duration time.Duration) (rates, error) {
-	// What the garbage of connecting costs belongs to nobody.
-	before, err := w.syncer.do(command{Do: "settle"})
+	if err := settle([]*watched{w}); err != nil {
+		return rates{}, err
+	}
+	start, err := w.mark()
 	if err != nil {
 		return rates{}, err
 	}
-	sent, began := w.fleet.traffic(), time.Now()
 	if err := pause(ctx, duration); err != nil {
 		return rates{}, err
 	}
-	after, err := w.syncer.do(command{Do: "measure"})
-	if err != nil {
-		return rates{}, err
+	return w.since(start)
+}
+
+// settle has the syncers' garbage of connecting gone, whose cost belongs to nobody.
+func settle(worlds []*watched) error {
+	for _, w := range worlds {
+		if _, err := w.syncer.do(command{Do: "settle"}); err != nil {
+			return err
+		}
 	}
-	seconds := time.Since(began).Seconds()
-	return rates{
-		cpu: micros(after.CPU-before.CPU) / seconds,
-		tcp: float64(w.fleet.traffic().since(sent).tcp) / seconds,
-	}, nil
+	return nil
+}
+
+// mark is where measuring begins.
+type mark struct {
+	at   time.Time
+	cpu  time.Duration
+	sent traffic
+}
+
+func (w *watched) mark() (mark, error) {
+	said, err := w.syncer.do(command{Do: "measure"})
+	return mark{at: time.Now(), cpu: said.CPU, sent: w.fleet.traffic()}, err
+}
+
+func (w *watched) since(start mark) (rates, error) {
+	end, err := w.mark()
+	seconds := end.at.Sub(start.at).Seconds()
+	return rates{cpu: micros(end.cpu-start.cpu) / seconds, tcp: float64(end.sent.since(start.sent).tcp) / seconds}, err
 }
 
 // changeCost is what one change costs for one VM, heartbeats taken away.

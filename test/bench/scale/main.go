@@ -73,7 +73,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	fleets := flags.String("vms", "100,1000", "numbers of VMs, such as 1000,5000")
 	services := flags.Int("services", 10_000, "services in the registry; scenario size has ten times as many too")
 	views := flags.Int("views", 10, "namespaces that the VMs are spread over")
-	seconds := flags.Float64("seconds", 4, "how long one measurement of changes lasts")
+	seconds := flags.Float64("seconds", 3, "how long one measurement of changes lasts")
 	idle := flags.Float64("idle", 10, "for how many seconds nothing is done, to measure what heartbeats cost")
 	rounds := flags.Int("rounds", 3, "how many times each figure is measured")
 	chosen := flags.String("scenario", strings.Join(names, ","), "what to measure")
