@@ -22,7 +22,7 @@ func (b *boundFlags) declare(flags *pflag.FlagSet) {
 	flags.IntVar(&b.perIdentity, "max-streams-per-identity", 0, "`NUMBER` of watch streams of one SPIFFE ID, or of one certificate without; 0 is half of --max-connections")
 	flags.DurationVar(&b.age, "max-connection-age", time.Hour, "`DURATION` after which a VM is asked to connect anew, so that replicas are balanced again after a failover")
 	flags.IntVar(&b.fullSyncs, "full-syncs", 16, "`NUMBER` of VMs that are sent a whole registry, or compared with it, at once")
-	flags.IntVar(&b.queue, "full-sync-queue", 4096, "`NUMBER` of VMs that may wait for that; others are told when to come again")
+	flags.IntVar(&b.queue, "full-sync-queue", 10_000, "`NUMBER` of VMs that may wait for that; others are told when to come again")
 }
 
 // leastConnectionAge keeps VMs from doing little else than connecting.

@@ -15,7 +15,7 @@ func TestBoundFlags(t *testing.T) {
 		want  server.Options
 	}{
 		"none": {nil, server.Options{
-			MaxConnections: 20_000, FullSyncs: 16, FullSyncQueue: 4096, MaxConnectionAge: time.Hour,
+			MaxConnections: 20_000, FullSyncs: 16, FullSyncQueue: 10_000, MaxConnectionAge: time.Hour,
 		}},
 		"all": {[]string{
 			"--max-connections=100", "--max-connections-per-address=10", "--max-streams-per-identity=20",

@@ -13,5 +13,11 @@
 //
 // A VM that comes with something that the log cannot take from there is compared: by one digest, which
 // costs next to nothing, then by digests of buckets, then by digests of resources. Only what differs is
-// sent. All but the first is admitted like a whole view, as it may hold as much.
+// sent. All but the first is admitted like a whole view, as it may hold as much. So is one that has fallen off
+// the log while it was connected: it is told to come again.
+//
+// What is bounded: the connections in all, from one address and of one identity; how many VMs are brought up to
+// date at once, how many wait for that and for how long, and others are told when to come again; the frames, and
+// the time that a VM takes to read one; what is kept encoded; and the age of a connection, so that replicas stay
+// balanced.
 package server

@@ -51,9 +51,9 @@ type Options struct {
 
 	// FullSyncs is how many streams may be sent a whole view, or compared with it, at once. Zero: 16.
 	FullSyncs int
-	// FullSyncQueue is how many may wait for that. Others are told when to come again. Zero: 4,096.
+	// FullSyncQueue is how many may wait for that. Others are told when to come again. Zero: 10,000.
 	FullSyncQueue int
-	// FullSyncWait is how long one waits before it is told the same. VMs give up after 30 s. Zero: 20 s.
+	// FullSyncWait is how long one waits before it is told the same. VMs give up after 30 s. Zero: 25 s.
 	FullSyncWait time.Duration
 	// FullSyncPatience is how long one of them counts as such: a slow VM does not hold up others for
 	// longer. Zero: 5 s.
@@ -86,8 +86,8 @@ func (o *Options) complete() error {
 	orDefault(&o.MaxConnectionsPerAddress, (o.MaxConnections+1)/2)
 	orDefault(&o.MaxStreamsPerIdentity, (o.MaxConnections+1)/2)
 	orDefault(&o.FullSyncs, 16)
-	orDefault(&o.FullSyncQueue, 4096)
-	orDefault(&o.FullSyncWait, 20*time.Second)
+	orDefault(&o.FullSyncQueue, 10_000)
+	orDefault(&o.FullSyncWait, 25*time.Second)
 	orDefault(&o.FullSyncPatience, 5*time.Second)
 	orDefault(&o.FrameBytes, 256<<10)
 	orDefault(&o.CacheBytes, 64<<20)
