@@ -193,7 +193,7 @@ func (s *Server) newRPCServer() *grpc.Server {
 	readBuffer := connectionReadBuffer
 	if s.certs != nil {
 		readBuffer = 0 // TLS has one of its own
-		options = append(options, grpc.Creds(credentials.NewTLS(s.certs.config())))
+		options = append(options, grpc.Creds(newTurns(s.stopping, credentials.NewTLS(s.certs.config()), handshakesAtOnce, handshakePatience)))
 	}
 	rpc := grpc.NewServer(append(options, grpc.ReadBufferSize(readBuffer))...)
 	registryv1.RegisterRegistryServer(rpc, s)

@@ -17,13 +17,14 @@ import (
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 )
 
-// As in plugin/watch: the least time between two Acks, and the backoff.
+// As in plugin/watch: how long connecting may take, the least time between two Acks, and the backoff.
 const (
-	ackInterval   = 100 * time.Millisecond
-	retryBase     = 250 * time.Millisecond
-	retryCap      = 30 * time.Second
-	hintCap       = 2 * time.Minute
-	digestsAtOnce = 8192
+	connectTimeout = 10 * time.Second
+	ackInterval    = 100 * time.Millisecond
+	retryBase      = 250 * time.Millisecond
+	retryCap       = 30 * time.Second
+	hintCap        = 2 * time.Minute
+	digestsAtOnce  = 8192
 )
 
 // vm is one simulated VM. It speaks the protocol as plugin/watch does and proves every heartbeat by what
@@ -80,7 +81,9 @@ func (v *vm) follow(ctx context.Context, address string) {
 
 // converse is one stream, until it ends.
 func (v *vm) converse(ctx context.Context, address string) error {
-	t, err := dial(ctx, v.local, address, v.fleet.tls(v.certificate), &v.counters)
+	dialing, cancel := context.WithTimeout(ctx, connectTimeout)
+	t, err := dial(dialing, v.local, address, v.fleet.tls(v.certificate), &v.counters)
+	cancel()
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
