@@ -26,6 +26,7 @@ type machine struct {
 	metrics  string
 	snapshot string
 	corefile string
+	upstream string // where CoreDNS forwards
 	coredns  *programs.Process
 	// inside runs a function where the machine's sockets and programs are. Nil: on this machine.
 	inside func(run func()) error
@@ -58,6 +59,9 @@ func (m *machine) configure(syncers []string, lines ...string) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	if m.upstream == "" {
+		m.upstream = programs.Upstream(m.t)
+	}
 	text := fmt.Sprintf(`.:%s {
     bind %s
     errors
@@ -72,7 +76,7 @@ func (m *machine) configure(syncers []string, lines ...string) {
     }
     forward . %s
 }
-`, port, host, m.ready, m.metrics, strings.Join(syncers, " "), m.snapshot, strings.Join(lines, "\n        "), programs.Upstream(m.t))
+`, port, host, m.ready, m.metrics, strings.Join(syncers, " "), m.snapshot, strings.Join(lines, "\n        "), m.upstream)
 	write(m.t, filepath.Dir(m.corefile), filepath.Base(m.corefile), text)
 }
 

@@ -2,8 +2,10 @@ package programs
 
 import (
 	"errors"
+	"math/rand/v2"
 	"net"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -11,26 +13,37 @@ import (
 )
 
 // FreeAddress returns 127.0.0.1 with a port that nobody had a moment ago, neither
-// for UDP nor for TCP.
+// for UDP nor for TCP, and that the kernel gives to nobody who asks for any.
 func FreeAddress(tb testing.TB) string {
 	tb.Helper()
+	tcp, udp := listen(tb)
+	if err := errors.Join(tcp.Close(), udp.Close()); err != nil {
+		tb.Fatal(err)
+	}
+	return tcp.Addr().String()
+}
+
+// Ports that Linux does not use for outgoing connections and queries, of which tests
+// make thousands. IANA's registered ones begin to be rare here.
+const firstPort, lastPort = 10_000, 32_000
+
+// listen takes a port of 127.0.0.1 for both.
+func listen(tb testing.TB) (net.Listener, net.PacketConn) {
+	tb.Helper()
 	var config net.ListenConfig
-	for range 100 {
-		tcp, err := config.Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	for range 1000 {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(firstPort+rand.IntN(lastPort-firstPort)))
+		tcp, err := config.Listen(tb.Context(), "tcp", address)
 		if err != nil {
-			tb.Fatal(err)
+			continue
 		}
-		address := tcp.Addr().String()
-		udp, err := config.ListenPacket(tb.Context(), "udp", address)
+		if udp, err := config.ListenPacket(tb.Context(), "udp", address); err == nil {
+			return tcp, udp
+		}
 		tcp.Close()
-		if err != nil {
-			continue // the port is free for TCP only
-		}
-		udp.Close()
-		return address
 	}
 	tb.Fatal("no port of 127.0.0.1 is free for both UDP and TCP")
-	return ""
+	return nil, nil
 }
 
 // FreePort is the port of a FreeAddress.
@@ -83,11 +96,11 @@ func Upstream(tb testing.TB) string {
 			tb.Errorf("upstream: %v", err)
 		}
 	})
-	address := FreeAddress(tb)
-	for _, network := range []string{"udp", "tcp"} {
+	tcp, udp := listen(tb)
+	for _, server := range []*dns.Server{{PacketConn: udp}, {Listener: tcp}} {
 		started, ended := make(chan struct{}), make(chan error, 1)
-		server := &dns.Server{Addr: address, Net: network, Handler: handler, NotifyStartedFunc: func() { close(started) }}
-		go func() { ended <- server.ListenAndServe() }()
+		server.Handler, server.NotifyStartedFunc = handler, func() { close(started) }
+		go func() { ended <- server.ActivateAndServe() }()
 		select {
 		case <-started:
 		case err := <-ended:
@@ -99,5 +112,5 @@ func Upstream(tb testing.TB) string {
 			}
 		})
 	}
-	return address
+	return tcp.Addr().String()
 }
