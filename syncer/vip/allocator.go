@@ -45,6 +45,10 @@ type Allocator struct {
 	claims       map[Owner]*claim
 	hosts        map[string]*host
 
+	// mentioned counts the status entries that name an address, be it for a host that is still claimed or
+	// not. While there are any, nobody else is given it: the claim may come back with them.
+	mentioned map[netip.Addr]int
+
 	// dirtyHosts have to be settled, dirtyOwners have to be patched or judged anew.
 	dirtyHosts  map[string]bool
 	dirtyOwners map[Owner]bool
@@ -92,6 +96,7 @@ func New(options Options) *Allocator {
 		reservations: newReservations(options.Ranges),
 		claims:       map[Owner]*claim{},
 		hosts:        map[string]*host{},
+		mentioned:    map[netip.Addr]int{},
 		dirtyHosts:   map[string]bool{},
 		dirtyOwners:  map[Owner]bool{},
 		waiting:      map[string]bool{},
@@ -171,6 +176,7 @@ func (a *Allocator) Retry(owner Owner) {
 // replace takes a claim away from all hosts that it was of, and marks those and the next one's.
 func (a *Allocator) replace(owner Owner, next *claim) {
 	if before := a.claims[owner]; before != nil {
+		defer a.unmention(before.Status)
 		for _, name := range before.hosts {
 			if h := a.hosts[name]; h != nil {
 				delete(h.claims, owner)
@@ -182,9 +188,24 @@ func (a *Allocator) replace(owner Owner, next *claim) {
 		}
 	}
 	if next != nil {
+		for _, entry := range next.Status {
+			a.mentioned[entry.Address]++
+		}
 		for _, name := range next.hosts {
 			a.dirtyHosts[name] = true
 		}
+	}
+}
+
+// unmention notes that a status no longer names addresses. The rest of those that are freed begins now: until
+// now the claim could have come back with them.
+func (a *Allocator) unmention(status []HostAddress) {
+	for _, entry := range status {
+		if a.mentioned[entry.Address]--; a.mentioned[entry.Address] > 0 {
+			continue
+		}
+		delete(a.mentioned, entry.Address)
+		a.ledger.restAnew(entry.Address, a.options.Now())
 	}
 }
 

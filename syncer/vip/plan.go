@@ -34,7 +34,7 @@ type Verdict struct {
 // Plan settles what has changed since the last one. It gives new addresses to about limit hosts at most.
 func (a *Allocator) Plan(limit int) Plan {
 	now := a.options.Now()
-	if a.ledger.expire(now.Add(-a.options.Quarantine)) {
+	if a.ledger.expire(now.Add(-a.options.Quarantine), func(r *Record) bool { return a.mentioned[r.Address] == 0 }, now) {
 		a.retry()
 	}
 	for dispute, patience := range a.disputes {
@@ -46,13 +46,25 @@ func (a *Allocator) Plan(limit int) Plan {
 	more := a.settle(now, limit)
 
 	plan := Plan{More: more}
-	for _, owner := range slices.SortedFunc(maps.Keys(a.dirtyOwners), compareOwners) {
+	owners := slices.SortedFunc(maps.Keys(a.dirtyOwners), compareOwners)
+	clear(a.dirtyOwners)
+	for _, owner := range owners {
 		c := a.claims[owner]
 		if c == nil {
 			continue
 		}
+		if slices.ContainsFunc(c.hosts, func(name string) bool { return a.dirtyHosts[name] }) {
+			a.dirtyOwners[owner] = true // The limit has left one of its hosts for the next plan.
+			continue
+		}
 		if addresses, differs := a.desired(c); differs {
 			plan.Patches = append(plan.Patches, Patch{owner, addresses})
+			// Until it is written, what it takes away is still answered.
+			for _, entry := range c.Status {
+				if !slices.Contains(addresses, entry) {
+					a.ledger.restAnew(entry.Address, now)
+				}
+			}
 		}
 		problems := a.problemsOf(c)
 		if !slices.Equal(problems, a.told[owner]) {
@@ -64,7 +76,6 @@ func (a *Allocator) Plan(limit int) Plan {
 			}
 		}
 	}
-	clear(a.dirtyOwners)
 	plan.Store, plan.Forget = a.ledger.take()
 	return plan
 }

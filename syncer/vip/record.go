@@ -79,6 +79,15 @@ func (l *ledger) free(address netip.Addr, now time.Time) {
 	}
 }
 
+// restAnew has the rest of an address that is freed begin now.
+func (l *ledger) restAnew(address netip.Addr, now time.Time) {
+	if record := l.records[address]; record != nil && !record.InUse() && !record.FreedAt.Equal(now) {
+		again := *record
+		again.FreedAt = now
+		l.put(again)
+	}
+}
+
 func (l *ledger) drop(address netip.Addr) {
 	record := l.records[address]
 	if record == nil {
@@ -97,18 +106,24 @@ func (l *ledger) drop(address netip.Addr) {
 	}
 }
 
-// expire drops what was freed before a time, and reports whether that was anything.
-func (l *ledger) expire(before time.Time) bool {
-	any := false
+// expire drops what was freed before a time and is unused, and reports whether that was anything. The rest
+// of the others begins anew.
+func (l *ledger) expire(before time.Time, unused func(*Record) bool, now time.Time) bool {
+	dropped := false
 	for len(l.freed) > 0 && l.freed[0].at.Before(before) {
 		f := l.freed[0]
 		l.freed = l.freed[1:]
-		if record := l.records[f.address]; record != nil && record.FreedAt.Equal(f.at) && !record.InUse() {
+		record := l.records[f.address]
+		switch {
+		case record == nil || record.InUse() || !record.FreedAt.Equal(f.at):
+		case unused(record):
 			l.drop(f.address)
-			any = true
+			dropped = true
+		default:
+			l.restAnew(f.address, now)
 		}
 	}
-	return any
+	return dropped
 }
 
 // take hands out what has changed: records as they are now, and addresses that have none any more.

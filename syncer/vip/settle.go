@@ -130,7 +130,7 @@ func (a *Allocator) recognizeAddress(h *host, c *claim, address netip.Addr, now 
 		return // Not ours to forget another for. It stays in the status as it is.
 	case record == nil:
 		a.ledger.put(Record{Address: address, Host: h.name, Owner: c.Owner, Since: now})
-	case record.Host == h.name && record.InUse():
+	case record.Host == h.name && (record.InUse() || a.uses(h.name, familyOf(address))):
 	case record.Host == h.name:
 		revived := *record
 		revived.FreedAt = time.Time{}
@@ -149,6 +149,12 @@ func (a *Allocator) recognizeAddress(h *host, c *claim, address netip.Addr, now 
 		return
 	}
 	delete(a.disputes, dispute{h.name, address})
+}
+
+// uses reports whether a host has an address of a family.
+func (a *Allocator) uses(name string, f family) bool {
+	records := a.ledger.of(name)
+	return slices.ContainsFunc(records, func(r *Record) bool { return r.InUse() && familyOf(r.Address) == f && !a.reserved(r.Address) })
 }
 
 func (a *Allocator) disputed(h *host, address netip.Addr, now time.Time) {

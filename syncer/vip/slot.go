@@ -21,7 +21,7 @@ func (a *Allocator) pick(name string, f family) (address netip.Addr, found bool)
 	start := preference(name, f) % total
 	for i := range min(total, probes) {
 		address = slotIn(ranges, (start+i)%total)
-		if _, known := a.ledger.records[address]; known {
+		if _, known := a.ledger.records[address]; known || a.mentioned[address] > 0 {
 			continue
 		}
 		if _, reserved := a.reservations.covering(address); !reserved {
