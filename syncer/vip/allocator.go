@@ -52,6 +52,10 @@ type Allocator struct {
 	// dirtyHosts have to be settled, dirtyOwners have to be patched or judged anew.
 	dirtyHosts  map[string]bool
 	dirtyOwners map[Owner]bool
+	// backlog are the hosts that the limit of a plan has left for the next ones, the eldest first, and
+	// postponed is the same as a set.
+	backlog   []string
+	postponed map[string]bool
 	// waiting are the hosts that did not get an address because there was none.
 	waiting map[string]bool
 	// disputes are when two hosts were first seen to hold an address, by the host that has to give in.
@@ -99,6 +103,7 @@ func New(options Options) *Allocator {
 		mentioned:    map[netip.Addr]int{},
 		dirtyHosts:   map[string]bool{},
 		dirtyOwners:  map[Owner]bool{},
+		postponed:    map[string]bool{},
 		waiting:      map[string]bool{},
 		disputes:     map[dispute]*patience{},
 		told:         map[Owner][]Problem{},
@@ -134,10 +139,13 @@ func (a *Allocator) Restore(records []Record) {
 // given to a host. A host that already has a single address of it gets another; one that has an address of
 // a larger range keeps it, as that is no proof that anybody uses it.
 func (a *Allocator) Reserve(holder string, prefixes ...netip.Prefix) {
-	for _, address := range a.reservations.replace(holder, prefixes) {
-		if record := a.ledger.records[address]; record != nil {
+	gone, added := a.reservations.replace(holder, prefixes)
+	for _, prefix := range slices.Concat(gone, added) {
+		if record := a.ledger.records[prefix.Addr()]; record != nil && prefix.IsSingleIP() {
 			a.dirtyHosts[record.Host] = true
 		}
+	}
+	if len(gone) > 0 {
 		a.retry()
 	}
 }

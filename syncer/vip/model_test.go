@@ -27,7 +27,7 @@ func TestModel(t *testing.T) {
 	}
 	for name, mode := range modes {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(600) {
+			for seed := range uint64(60) {
 				t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 					w := newWorld(t, seed, mode.ranges, mode.foreign)
 					for range 250 {

@@ -43,9 +43,9 @@ func (a *Allocator) Plan(limit int) Plan {
 			a.dirtyHosts[dispute.host] = true
 		}
 	}
-	more := a.settle(now, limit)
+	a.settle(now, limit)
 
-	plan := Plan{More: more}
+	plan := Plan{More: len(a.backlog) > 0}
 	owners := slices.SortedFunc(maps.Keys(a.dirtyOwners), compareOwners)
 	clear(a.dirtyOwners)
 	for _, owner := range owners {
@@ -53,9 +53,8 @@ func (a *Allocator) Plan(limit int) Plan {
 		if c == nil {
 			continue
 		}
-		if slices.ContainsFunc(c.hosts, func(name string) bool { return a.dirtyHosts[name] }) {
-			a.dirtyOwners[owner] = true // The limit has left one of its hosts for the next plan.
-			continue
+		if slices.ContainsFunc(c.hosts, func(name string) bool { return a.postponed[name] }) {
+			continue // It is looked at again when that host is settled.
 		}
 		if addresses, differs := a.desired(c); differs {
 			plan.Patches = append(plan.Patches, Patch{owner, addresses})

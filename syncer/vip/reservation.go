@@ -19,9 +19,9 @@ func newReservations(ranges Ranges) *reservations {
 	return &reservations{ranges, map[string][]netip.Prefix{}, map[netip.Prefix]map[string]bool{}, map[int]int{}}
 }
 
-// replace makes prefixes all that a holder has. What lies outside the ranges is passed over: nothing of it
-// is ever given. It returns the single addresses that are new or gone.
-func (r *reservations) replace(holder string, prefixes []netip.Prefix) (changed []netip.Addr) {
+// replace makes prefixes all that a holder has, and returns what is not its own any more and what is new.
+// What lies outside the ranges is passed over: nothing of it is ever given.
+func (r *reservations) replace(holder string, prefixes []netip.Prefix) (gone, added []netip.Prefix) {
 	before := r.holders[holder]
 	var now []netip.Prefix
 	for _, prefix := range prefixes {
@@ -33,13 +33,13 @@ func (r *reservations) replace(holder string, prefixes []netip.Prefix) (changed 
 	for _, prefix := range before {
 		if !slices.Contains(now, prefix) {
 			r.remove(holder, prefix)
-			changed = appendSingle(changed, prefix)
+			gone = append(gone, prefix)
 		}
 	}
 	for _, prefix := range now {
 		if !slices.Contains(before, prefix) {
 			r.add(holder, prefix)
-			changed = appendSingle(changed, prefix)
+			added = append(added, prefix)
 		}
 	}
 	if len(now) == 0 {
@@ -47,14 +47,7 @@ func (r *reservations) replace(holder string, prefixes []netip.Prefix) (changed 
 	} else {
 		r.holders[holder] = now
 	}
-	return changed
-}
-
-func appendSingle(addresses []netip.Addr, prefix netip.Prefix) []netip.Addr {
-	if prefix.IsSingleIP() {
-		return append(addresses, prefix.Addr())
-	}
-	return addresses
+	return gone, added
 }
 
 func (r *reservations) add(holder string, prefix netip.Prefix) {

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// settle decides about the hosts that have changed, the eldest first. It returns whether the limit kept
-// some from a new address.
-func (a *Allocator) settle(now time.Time, limit int) (more bool) {
+// settle decides about the hosts that have changed, the eldest first. Those that would get a new address
+// beyond the limit are left for the next time.
+func (a *Allocator) settle(now time.Time, limit int) {
 	// What is held is claimed before anything is given, so that nothing is given that somebody has.
 	pending := map[string]bool{}
 	for len(a.dirtyHosts) > 0 {
@@ -24,25 +24,44 @@ func (a *Allocator) settle(now time.Time, limit int) (more bool) {
 		}
 	}
 	exhausted := map[family]bool{}
+	var left []string
 	for _, name := range a.byAge(pending) {
-		h := a.hosts[name]
-		if h == nil {
-			a.abandon(name, now)
+		if h := a.hosts[name]; h != nil && limit <= 0 && a.lacks(h) {
+			if !a.postponed[name] {
+				left = append(left, name)
+			}
 			continue
 		}
-		if limit <= 0 && a.lacks(h) {
-			a.dirtyHosts[name] = true
-			more = true
-			continue
-		}
-		if a.provide(h, now, exhausted) {
-			limit--
-		}
-		for owner := range h.claims {
-			a.dirtyOwners[owner] = true
+		limit -= a.settleHost(name, now, exhausted)
+	}
+	for limit > 0 && len(a.backlog) > 0 {
+		name := a.backlog[0]
+		a.backlog = a.backlog[1:]
+		if a.postponed[name] {
+			limit -= a.settleHost(name, now, exhausted)
 		}
 	}
-	return more
+	a.backlog = append(a.backlog, left...)
+	for _, name := range left {
+		a.postponed[name] = true
+	}
+}
+
+// settleHost decides about one host, and returns the number of hosts that it gave a new address to.
+func (a *Allocator) settleHost(name string, now time.Time, exhausted map[family]bool) (given int) {
+	delete(a.postponed, name)
+	h := a.hosts[name]
+	if h == nil {
+		a.abandon(name, now)
+		return 0
+	}
+	if a.provide(h, now, exhausted) {
+		given = 1
+	}
+	for owner := range h.claims {
+		a.dirtyOwners[owner] = true
+	}
+	return given
 }
 
 // byAge orders hosts by their eldest claims. Those that nobody claims come first: they have something to
