@@ -110,8 +110,8 @@ func New(options Options) *Allocator {
 	}
 }
 
-// Restore takes the ledger as it was stored. Of two records of an address the one in use counts, else the
-// one that was freed last. What was freed in the future, by a clock that was ahead, was freed now.
+// Restore takes the ledger as it was stored. Of two records of an address the one that does not rest
+// counts, else the one that was freed last. What was freed in the future, by a clock that was ahead, was freed now.
 func (a *Allocator) Restore(records []Record) {
 	now := a.options.Now()
 	for _, record := range records {
@@ -124,7 +124,7 @@ func (a *Allocator) Restore(records []Record) {
 			record.FreedAt = now
 		}
 		held := a.ledger.records[record.Address]
-		if held != nil && (held.InUse() || !record.InUse() && !record.FreedAt.After(held.FreedAt)) {
+		if held != nil && (!held.Rests() || record.Rests() && !record.FreedAt.After(held.FreedAt)) {
 			continue
 		}
 		a.ledger.put(record)
@@ -205,15 +205,16 @@ func (a *Allocator) replace(owner Owner, next *claim) {
 	}
 }
 
-// unmention notes that a status no longer names addresses. The rest of those that are freed begins now: until
-// now the claim could have come back with them.
+// unmention notes that a status no longer names addresses.
 func (a *Allocator) unmention(status []HostAddress) {
 	for _, entry := range status {
 		if a.mentioned[entry.Address]--; a.mentioned[entry.Address] > 0 {
 			continue
 		}
 		delete(a.mentioned, entry.Address)
-		a.ledger.restAnew(entry.Address, a.options.Now())
+		if record := a.ledger.records[entry.Address]; record != nil && record.Retired {
+			a.dirtyHosts[record.Host] = true
+		}
 	}
 }
 

@@ -34,7 +34,7 @@ type Verdict struct {
 // Plan settles what has changed since the last one. It gives new addresses to about limit hosts at most.
 func (a *Allocator) Plan(limit int) Plan {
 	now := a.options.Now()
-	if a.ledger.expire(now.Add(-a.options.Quarantine), func(r *Record) bool { return a.mentioned[r.Address] == 0 }, now) {
+	if a.ledger.expire(now.Add(-a.options.Quarantine)) {
 		a.retry()
 	}
 	for dispute, patience := range a.disputes {
@@ -58,12 +58,6 @@ func (a *Allocator) Plan(limit int) Plan {
 		}
 		if addresses, differs := a.desired(c); differs {
 			plan.Patches = append(plan.Patches, Patch{owner, addresses})
-			// Until it is written, what it takes away is still answered.
-			for _, entry := range c.Status {
-				if !slices.Contains(addresses, entry) {
-					a.ledger.restAnew(entry.Address, now)
-				}
-			}
 		}
 		problems := a.problemsOf(c)
 		if !slices.Equal(problems, a.told[owner]) {

@@ -16,18 +16,30 @@ type Record struct {
 	Owner Owner `json:"owner"`
 	// Since is when the host was given the address.
 	Since time.Time `json:"since"`
-	// FreedAt is when it was found that nobody claims the host any more, or that it has another address.
-	// Zero: it is in use.
+	// Retired says that nobody claims the host any more, or that it has another address, but that a status
+	// still names this one. Its rest begins when none does: until then the claim may come back with it.
+	Retired bool `json:"retired,omitempty"`
+	// FreedAt is when it was found that nothing names it any more: the begin of its rest. Zero: it does not
+	// rest.
 	FreedAt time.Time `json:"freedAt,omitzero"`
 }
 
 // InUse reports whether the host has the address.
-func (r Record) InUse() bool { return r.FreedAt.IsZero() }
+func (r Record) InUse() bool { return !r.Retired && !r.Rests() }
+
+// Rests reports whether the address is in quarantine.
+func (r Record) Rests() bool { return !r.FreedAt.IsZero() }
+
+// revived is the record as the host is given the address again.
+func (r Record) revived() Record {
+	r.Retired, r.FreedAt = false, time.Time{}
+	return r
+}
 
 // Equal reports whether both say the same.
 func (r Record) Equal(other Record) bool {
 	return r.Address == other.Address && r.Host == other.Host && r.Owner == other.Owner &&
-		r.Since.Equal(other.Since) && r.FreedAt.Equal(other.FreedAt)
+		r.Retired == other.Retired && r.Since.Equal(other.Since) && r.FreedAt.Equal(other.FreedAt)
 }
 
 // ledger is all records, and which of them have changed since they were last handed out.
@@ -38,8 +50,6 @@ type ledger struct {
 	changed map[netip.Addr]bool
 	// freed is in the order in which addresses were freed. Some of it may be in use again.
 	freed []freed
-	// resting is the number of records that are not in use.
-	resting int
 }
 
 type freed struct {
@@ -57,8 +67,7 @@ func (l *ledger) put(record Record) {
 	l.records[record.Address] = &record
 	l.byHost[record.Host] = append(l.byHost[record.Host], record.Address)
 	l.changed[record.Address] = true
-	if !record.InUse() {
-		l.resting++
+	if record.Rests() {
 		l.rest(freed{record.Address, record.FreedAt})
 	}
 }
@@ -71,30 +80,24 @@ func (l *ledger) rest(f freed) {
 	}
 }
 
-func (l *ledger) free(address netip.Addr, now time.Time) {
+// free takes an address from its host. Its rest begins now, unless a status still names it.
+func (l *ledger) free(address netip.Addr, named bool, now time.Time) {
 	record := *l.records[address]
-	if record.InUse() {
-		record.FreedAt = now
-		l.put(record)
+	switch {
+	case record.Rests() || record.Retired && named:
+		return
+	case named:
+		record.Retired = true
+	default:
+		record.Retired, record.FreedAt = false, now
 	}
-}
-
-// restAnew has the rest of an address that is freed begin now.
-func (l *ledger) restAnew(address netip.Addr, now time.Time) {
-	if record := l.records[address]; record != nil && !record.InUse() && !record.FreedAt.Equal(now) {
-		again := *record
-		again.FreedAt = now
-		l.put(again)
-	}
+	l.put(record)
 }
 
 func (l *ledger) drop(address netip.Addr) {
 	record := l.records[address]
 	if record == nil {
 		return
-	}
-	if !record.InUse() {
-		l.resting--
 	}
 	delete(l.records, address)
 	l.changed[address] = true
@@ -106,21 +109,15 @@ func (l *ledger) drop(address netip.Addr) {
 	}
 }
 
-// expire drops what was freed before a time and is unused, and reports whether that was anything. The rest
-// of the others begins anew.
-func (l *ledger) expire(before time.Time, unused func(*Record) bool, now time.Time) bool {
+// expire drops what was freed before a time, and reports whether that was anything.
+func (l *ledger) expire(before time.Time) bool {
 	dropped := false
 	for len(l.freed) > 0 && l.freed[0].at.Before(before) {
 		f := l.freed[0]
 		l.freed = l.freed[1:]
-		record := l.records[f.address]
-		switch {
-		case record == nil || record.InUse() || !record.FreedAt.Equal(f.at):
-		case unused(record):
+		if record := l.records[f.address]; record != nil && record.Rests() && record.FreedAt.Equal(f.at) {
 			l.drop(f.address)
 			dropped = true
-		default:
-			l.restAnew(f.address, now)
 		}
 	}
 	return dropped

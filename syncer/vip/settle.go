@@ -151,9 +151,7 @@ func (a *Allocator) recognizeAddress(h *host, c *claim, address netip.Addr, now 
 		a.ledger.put(Record{Address: address, Host: h.name, Owner: c.Owner, Since: now})
 	case record.Host == h.name && (record.InUse() || a.uses(h.name, familyOf(address))):
 	case record.Host == h.name:
-		revived := *record
-		revived.FreedAt = time.Time{}
-		a.ledger.put(revived)
+		a.ledger.put(record.revived())
 	case !record.InUse() || !a.holds(record.Host, address):
 		// It rests, or was to be given and is not in a status yet: another allocator was quicker.
 		if a.hosts[record.Host] != nil {
@@ -205,7 +203,7 @@ func (a *Allocator) eldestHolder(name string, address netip.Addr) *claim {
 // abandon frees all that a host has that nobody claims.
 func (a *Allocator) abandon(name string, now time.Time) {
 	for _, record := range a.ledger.of(name) {
-		a.ledger.free(record.Address, now)
+		a.ledger.free(record.Address, a.mentioned[record.Address] > 0, now)
 	}
 	delete(a.waiting, name)
 	maps.DeleteFunc(a.disputes, func(d dispute, _ *patience) bool { return d.host == name })
@@ -257,9 +255,7 @@ func (a *Allocator) provide(h *host, now time.Time, exhausted map[family]bool) (
 			short = short || !address.IsValid()
 		}
 		if record := a.ledger.records[address]; record != nil && !record.InUse() {
-			revived := *record
-			revived.FreedAt = time.Time{}
-			a.ledger.put(revived)
+			a.ledger.put(record.revived())
 		}
 		h.primary[f] = address
 	}
@@ -269,9 +265,9 @@ func (a *Allocator) provide(h *host, now time.Time, exhausted map[family]bool) (
 		delete(a.waiting, h.name)
 	}
 	for _, record := range a.ledger.of(h.name) {
-		if record.InUse() && record.Address != h.primary[familyOf(record.Address)] &&
-			(a.reserved(record.Address) || !a.holds(h.name, record.Address)) {
-			a.ledger.free(record.Address, now)
+		if record.Address != h.primary[familyOf(record.Address)] &&
+			(record.Retired || a.reserved(record.Address) || !a.holds(h.name, record.Address)) {
+			a.ledger.free(record.Address, a.mentioned[record.Address] > 0, now)
 		}
 	}
 	a.judge(h)

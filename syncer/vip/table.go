@@ -55,7 +55,7 @@ type Row struct {
 	// Since is when the host was given the first of its addresses. Zero: not known.
 	Since time.Time `json:"since,omitzero"`
 	State State     `json:"state"`
-	// Until is when the quarantine ends.
+	// Until is when the quarantine ends. Zero while a status still names an address: it has not begun.
 	Until time.Time `json:"until,omitzero"`
 	// Note says more where the state is not in order.
 	Note string `json:"note,omitempty"`
@@ -138,7 +138,7 @@ func (a *Allocator) restingRow(name string) (row Row, resting bool) {
 		row.Addresses = append(row.Addresses, record.Address)
 		owners[record.Owner] = true
 		row.Since = record.Since
-		if until := record.FreedAt.Add(a.options.Quarantine); until.After(row.Until) {
+		if until := record.FreedAt.Add(a.options.Quarantine); record.Rests() && until.After(row.Until) {
 			row.Until = until
 		}
 	}
