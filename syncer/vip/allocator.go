@@ -198,6 +198,7 @@ func (a *Allocator) replace(owner Owner, next *claim) {
 	if next != nil {
 		for _, entry := range next.Status {
 			a.mentioned[entry.Address]++
+			a.ledger.rouse(entry.Address)
 		}
 		for _, name := range next.hosts {
 			a.dirtyHosts[name] = true

@@ -94,6 +94,15 @@ func (l *ledger) free(address netip.Addr, named bool, now time.Time) {
 	l.put(record)
 }
 
+// rouse ends the rest of an address that a status names after all.
+func (l *ledger) rouse(address netip.Addr) {
+	if record := l.records[address]; record != nil && record.Rests() {
+		retired := *record
+		retired.Retired, retired.FreedAt = true, time.Time{}
+		l.put(retired)
+	}
+}
+
 func (l *ledger) drop(address netip.Addr) {
 	record := l.records[address]
 	if record == nil {

@@ -139,11 +139,14 @@ func (a *Allocator) recognize(name string, now time.Time) {
 }
 
 func (a *Allocator) recognizeAddress(h *host, c *claim, address netip.Addr, now time.Time) {
-	if _, reserved := a.reservations.single(address); reserved {
+	record := a.ledger.records[address]
+	if a.reserved(address) {
+		if record == nil && len(a.ledger.records) < a.options.MaxRecords {
+			a.ledger.put(Record{Address: address, Host: h.name, Owner: c.Owner, Since: now, Retired: true})
+		}
 		a.disputed(h, address, now)
 		return
 	}
-	record := a.ledger.records[address]
 	switch {
 	case record == nil && len(a.ledger.records) >= a.options.MaxRecords:
 		return // Not ours to forget another for. It stays in the status as it is.
