@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -90,6 +91,11 @@ func (s *sighting) set(uid types.UID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.known, s.uid = true, uid
+	s.signal()
+}
+
+// signal wakes who follows the kind.
+func (s *sighting) signal() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -116,16 +122,16 @@ func (s *Source) followWhileDefined(ctx context.Context, k kind, settled func())
 		}
 	})
 
-	var followed *running
-	defer func() { followed.stop() }()
+	follows := versions{source: s, settled: settled, wake: seen.signal, fail: cancel}
+	defer follows.stop()
 	poll := minSettlePoll
 	for {
 		again := time.Duration(0)
 		uid, known := seen.latest()
-		if followed != nil && followed.definition != uid {
-			s.unfollow(k, followed)
-			followed = nil
+		if follows.definition != uid {
+			follows.unfollow()
 		}
+		follows.take()
 		switch {
 		case !known:
 		case uid == "":
@@ -138,14 +144,12 @@ func (s *Source) followWhileDefined(ctx context.Context, k kind, settled func())
 				again = maxSettlePoll
 			case state.refusal != "":
 				s.log.Warn("the definition of a kind is there but cannot be followed", "definition", k.definition, "problem", state.refusal)
-				s.unfollow(k, followed)
-				followed = nil
+				follows.unfollow()
 				settled()
-			case state.served && followed == nil:
-				s.log.Info("following a kind, its definition is there", "kind", k.name, "definition", k.definition)
-				followed, poll = s.run(ctx, k, s.handler(k), settled, cancel), minSettlePoll
-				followed.definition = uid
-			case !state.served && followed == nil:
+			case state.version != "":
+				poll = minSettlePoll
+				follows.follow(ctx, k, state.version, uid)
+			default:
 				again, poll = poll, min(2*poll, maxSettlePoll)
 			}
 		}
@@ -177,9 +181,8 @@ func waitFor(ctx context.Context, wake <-chan struct{}, limit time.Duration) err
 
 // running is an informer that runs.
 type running struct {
-	definition types.UID // Of the kind, where it is backed by one.
-	cancel     context.CancelFunc
-	done       chan struct{}
+	cancel context.CancelFunc
+	done   chan struct{}
 }
 
 func (s *Source) run(ctx context.Context, k kind, handler cache.ResourceEventHandler, settled func(), fail context.CancelCauseFunc) *running {
@@ -202,20 +205,10 @@ func (r *running) stop() {
 	}
 }
 
-// unfollow stops an informer, if there is one, and takes away what it brought.
-func (s *Source) unfollow(k kind, r *running) {
-	if r == nil {
-		return
-	}
-	r.stop()
-	s.queue.removeFeed(feed{kind: k.name})
-	s.health.forget(k)
-	s.log.Info("no longer following a kind, its definition is gone", "kind", k.name, "definition", k.definition)
-}
-
-// definitionState is whether a definition's objects can be read.
+// definitionState is how a definition's objects can be read.
 type definitionState struct {
-	served bool
+	// version is the one to read them in. Empty: they are not served yet.
+	version string
 	// refusal says why they never will be, as the definition stands.
 	refusal string
 }
@@ -238,22 +231,20 @@ func (s *Source) definitionState(ctx context.Context, k kind) (definitionState, 
 	if !condition(&definition, apiextensionsv1.Established, apiextensionsv1.ConditionTrue) {
 		return definitionState{}, nil
 	}
-	// Established comes a little before its objects are served.
-	_, err = s.clients.dynamic.Resource(k.resource).List(ctx, metav1.ListOptions{Limit: 1, ResourceVersion: "0"})
+	// Established comes a little before its objects are served, and so does a version that is added.
+	version := servedVersion(&definition, k)
+	_, err = s.clients.dynamic.Resource(k.inVersion(version, 0).resource).List(ctx, metav1.ListOptions{Limit: 1, ResourceVersion: "0"})
 	if apierrors.IsNotFound(err) {
 		return definitionState{}, nil
 	}
 	// Any other error is the informer's to meet, to report and to get over.
-	return definitionState{served: true}, nil
+	return definitionState{version: version}, nil
 }
 
 func refusalOf(definition *apiextensionsv1.CustomResourceDefinition, k kind) string {
-	served := slices.ContainsFunc(definition.Spec.Versions, func(version apiextensionsv1.CustomResourceDefinitionVersion) bool {
-		return version.Name == k.resource.Version && version.Served
-	})
 	switch {
-	case !served:
-		return fmt.Sprintf("it does not serve version %s", k.resource.Version)
+	case servedVersion(definition, k) == "":
+		return "it does not serve version " + strings.Join(k.versions, ", ")
 	case condition(definition, apiextensionsv1.NamesAccepted, apiextensionsv1.ConditionFalse):
 		return "its names are not accepted"
 	}

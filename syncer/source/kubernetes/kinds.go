@@ -23,7 +23,11 @@ type kind struct {
 	resource schema.GroupVersionResource
 	// definition is the custom resource definition that must be there. Empty: built in.
 	definition string
-	selector   selector
+	// versions are those that a kind with a definition is read in, the preferred first. See inVersion.
+	versions []string
+	// feed numbers the feed that the objects come from.
+	feed     int
+	selector selector
 	// of tells it from the main kind of the same resource. Empty: it is that.
 	of string
 	// example is an object as the API server delivers it.
@@ -89,12 +93,14 @@ var endpointSliceKind = kind{
 
 // customKind is a kind backed by a custom resource definition. Its objects are read one by one:
 // where a typed client fails a whole list for one object that does not decode, here that one object
-// is named.
+// is named. Of Istio's kinds whichever version is served is read, see istioVersions; the version that is
+// given here is that of the others.
 func customKind(name string, resource schema.GroupVersionResource, decode func(*unstructured.Unstructured) (metav1.Object, *fieldFault)) kind {
 	return kind{
 		name:       name,
 		resource:   resource,
 		definition: resource.Resource + "." + resource.Group,
+		versions:   versionsOf(resource),
 		example:    &unstructured.Unstructured{},
 		listWatch: func(c *clients) *cache.ListWatch {
 			client := c.dynamic.Resource(resource)

@@ -22,7 +22,7 @@ type queue struct {
 }
 
 // feed is where objects of a kind come from. There may be several for a while: an object is gone when it
-// is gone from all of them.
+// is gone from all of them, and what the latest says of it counts.
 type feed struct {
 	kind   string
 	number int
@@ -51,8 +51,8 @@ func (q *queue) add(from feed, object registry.Object, state metav1.Object) {
 		q.known[from][object] = state
 	} else {
 		delete(q.known[from], object)
-		state = q.held(object)
 	}
+	state = q.held(object)
 	if _, queued := q.pending[object]; !queued {
 		q.order = append(q.order, object)
 	}

@@ -163,7 +163,7 @@ func (s *Source) followAlways(ctx context.Context, k kind, settled func()) error
 }
 
 func (s *Source) handler(k kind) cache.ResourceEventHandler {
-	put := s.enqueue(feed{kind: k.name})
+	put := s.enqueue(feed{k.name, k.feed})
 	if k.name == source.KindService {
 		return handlers{put, s.selectorless}
 	}
