@@ -24,8 +24,8 @@ const DefaultClusterDomain = "cluster.local"
 type Options struct {
 	// ClusterDomain is the zone of the cluster's Services. Empty: DefaultClusterDomain.
 	ClusterDomain string
-	// DefaultExport is the exportTo of objects that have none: `*`, `.`, `~` or names of
-	// namespaces. Empty: `*`.
+	// DefaultExport is the exportTo of objects that have none, whatever their kind: `*`, `.`, `~` or
+	// names of namespaces. Empty: `*`. See Translator.SetExports.
 	DefaultExport []string
 	// Cluster names the source cluster where there are several.
 	Cluster string
@@ -44,6 +44,7 @@ type Change struct {
 // use.
 type Translator struct {
 	options  Options
+	exports  Exports
 	services map[objectName]link
 	// slices are the present EndpointSlices by their Service, and serviceOf finds it.
 	slices    map[objectName]map[string]*registryv1.EndpointSlice
@@ -148,7 +149,7 @@ func (t *Translator) forget(object registry.Object) {
 // visibility reads exportTo, the default where there is none.
 func (t *Translator) visibility(d *draft, field string, exportTo []string) registry.Visibility {
 	if len(exportTo) == 0 {
-		exportTo = t.options.DefaultExport
+		exportTo = t.defaultExport(d.object.Kind)
 	}
 	visibility, err := registry.ParseExportTo(exportTo, d.object.Namespace)
 	if err != nil {
