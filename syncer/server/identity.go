@@ -27,6 +27,8 @@ type watcher struct {
 	namespace string
 	// identity is the SPIFFE ID of the certificate, empty where there is none.
 	identity string
+	// trustDomain is the identity's.
+	trustDomain string
 	// credential is what the streams of one identity are counted by: the SPIFFE ID or, where there is none,
 	// the certificate. Empty without a certificate.
 	credential string
@@ -65,7 +67,7 @@ func identify(ctx context.Context, hello *registryv1.Hello) (watcher, error) {
 	if id == nil {
 		return w, nil
 	}
-	w.identity = id.String()
+	w.identity, w.trustDomain = id.String(), id.Host
 	w.credential = w.identity
 	w.namespace, err = spiffeNamespace(id)
 	if err != nil {

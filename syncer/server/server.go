@@ -54,6 +54,7 @@ type Server struct {
 	warnings  rate.Sometimes
 	accepted  atomic.Pointer[connections] // once it serves
 	serving   atomic.Bool
+	trusted   atomic.Pointer[trustDomains]
 	stopping  context.Context // ends when streams must
 	stop      context.CancelCauseFunc
 

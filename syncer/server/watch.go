@@ -58,6 +58,9 @@ func (st *stream) serve(ctx context.Context, hello *registryv1.Hello) error {
 	s := st.server
 	who, err := identify(ctx, hello)
 	if err == nil {
+		err = s.trust().check(who)
+	}
+	if err == nil {
 		err = st.begin(who)
 	}
 	if err != nil {
@@ -65,6 +68,10 @@ func (st *stream) serve(ctx context.Context, hello *registryv1.Hello) error {
 		return err
 	}
 	defer st.finish()
+	// The trust domain may have changed before the stream was among those that SetTrustDomains looks at.
+	if err := s.trust().check(who); err != nil {
+		return err
+	}
 	s.opts.Log.Debug("watch started", "node", who.node, "namespace", who.namespace, "identity", who.identity, "address", who.address, "version", who.version)
 	st.end(st.run(ctx, hello))
 	reason := ending(context.Cause(ctx))
