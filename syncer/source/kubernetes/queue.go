@@ -52,11 +52,15 @@ func (q *queue) add(from feed, object registry.Object, state metav1.Object) {
 	} else {
 		delete(q.known[from], object)
 	}
-	state = q.held(object)
+	q.enqueue(object)
+}
+
+// enqueue has an object's present state handed out.
+func (q *queue) enqueue(object registry.Object) {
 	if _, queued := q.pending[object]; !queued {
 		q.order = append(q.order, object)
 	}
-	q.pending[object] = state
+	q.pending[object] = q.held(object)
 	if q.since.IsZero() {
 		q.since = time.Now()
 	}
@@ -86,6 +90,19 @@ func (q *queue) removeFeed(from feed) {
 		q.add(from, object, nil)
 	}
 	delete(q.known, from)
+}
+
+// again has the present states of the objects handed out that are picked by them.
+func (q *queue) again(picked func(metav1.Object) bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, objects := range q.known {
+		for object, state := range objects {
+			if picked(state) {
+				q.enqueue(object)
+			}
+		}
+	}
 }
 
 // change is one object's present state.

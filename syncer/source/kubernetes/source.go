@@ -35,6 +35,8 @@ type Config struct {
 	Registry *registry.Source
 	// Translation says how objects are read.
 	Translation source.Options
+	// Mesh is the mesh configuration that is followed, if any.
+	Mesh source.MeshOptions
 	// Version is this program's, for its user agent.
 	Version string
 	// Log is where problems are reported. Nil: slog.Default.
@@ -57,6 +59,8 @@ type Source struct {
 	problems   source.Problems
 
 	selectorless *selectorless
+	meshSighting *meshSighting
+	mesh         *source.MeshFollower
 }
 
 // New prepares a source. It sends no request: an API server that cannot be reached is no error.
@@ -81,6 +85,10 @@ func New(config Config) (*Source, error) {
 		log = slog.Default()
 	}
 	log = log.With("source", "kubernetes", "server", clients.host)
+	mesh, err := source.NewMeshFollower(config.Mesh, translator, log, config.Metrics)
+	if err != nil {
+		return nil, err
+	}
 	return &Source{
 		config:     config,
 		log:        log,
@@ -91,6 +99,8 @@ func New(config Config) (*Source, error) {
 		translator: translator,
 
 		selectorless: newSelectorless(),
+		meshSighting: newMeshSighting(),
+		mesh:         mesh,
 	}, nil
 }
 
@@ -118,6 +128,14 @@ func (s *Source) Run(ctx context.Context) error {
 			fail(err)
 		}
 	})
+	if s.config.Mesh.Followed() {
+		settledMesh := awaited.add(meshKind(s.config.Mesh.ConfigMap).title())
+		group.Go(func() {
+			if err := s.followMesh(ctx, settledMesh); err != nil {
+				fail(err)
+			}
+		})
+	}
 	for i, k := range kinds {
 		follow := s.followAlways
 		if k.definition != "" {
@@ -130,6 +148,7 @@ func (s *Source) Run(ctx context.Context) error {
 		})
 	}
 	if s.awaitAll(ctx, awaited) {
+		s.applyMesh() // Before anything is in the registry that it may hide.
 		s.applyPending()
 		s.config.Registry.Synced()
 		s.log.Info("everything that exists is loaded")
@@ -146,6 +165,8 @@ func (s *Source) applyUntil(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-s.meshSighting.wake:
+			s.applyMesh()
 		case <-s.queue.wake:
 			s.applyPending()
 		}

@@ -58,6 +58,7 @@ type fixture struct {
 	dynamic   dynamic.Interface
 	namespace string
 	guard     registry.GuardOptions
+	mesh      source.MeshOptions
 	registry  *registry.Registry
 	metrics   *prometheus.Registry
 	log       *transcript.Transcript
@@ -139,6 +140,7 @@ func (f *fixture) follow(config *rest.Config) {
 	s, err := New(Config{
 		REST:     config,
 		Registry: f.registry.AddSource("kubernetes"),
+		Mesh:     f.mesh,
 		Version:  "1.2.3",
 		Log:      slog.New(slog.NewTextHandler(f.log, nil)),
 		Metrics:  f.metrics,

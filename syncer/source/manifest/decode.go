@@ -27,7 +27,8 @@ type kind struct {
 	// versions are the values of apiVersion that are read, the preferred first.
 	versions   []string
 	namespaced bool
-	decode     func(value) (metav1.Object, []fault)
+	// decode may return nothing for an object that is passed over.
+	decode func(value) (metav1.Object, []fault)
 	// yieldsNames says whether the object is of any use yet.
 	yieldsNames bool
 }
@@ -59,6 +60,7 @@ type header struct {
 
 // decoded is what a file holds.
 type decoded struct {
+	kinds   []kind // That are read.
 	objects []object
 	faults  []fault
 	// ignored are kinds that were passed over, each once.
@@ -97,14 +99,12 @@ func (d *decoded) decodeValue(v value, inList bool) {
 
 func (d *decoded) decodeKind(v value, head header) {
 	group := groupOf(head.APIVersion)
-	i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == head.Kind && groupOf(k.versions[0]) == group })
+	i := slices.IndexFunc(d.kinds, func(k kind) bool { return k.name == head.Kind && groupOf(k.versions[0]) == group })
 	if i < 0 {
-		if name := head.APIVersion + " " + head.Kind; !slices.Contains(d.ignored, name) {
-			d.ignored = append(d.ignored, name)
-		}
+		d.ignore(head)
 		return
 	}
-	kind := kinds[i]
+	kind := d.kinds[i]
 	if !slices.Contains(kind.versions, head.APIVersion) {
 		d.fail(v.lineOfPath("apiVersion"), fmt.Sprintf("apiVersion %q of %s is not known", head.APIVersion, kind.name), strings.Join(kind.versions, " or "))
 		return
@@ -112,6 +112,10 @@ func (d *decoded) decodeKind(v value, head header) {
 	state, faults := kind.decode(v)
 	if len(faults) > 0 {
 		d.faults = append(d.faults, faults...)
+		return
+	}
+	if state == nil {
+		d.ignore(head)
 		return
 	}
 	if state.GetName() == "" {
@@ -126,7 +130,13 @@ func (d *decoded) decodeKind(v value, head header) {
 	}
 	if kind.yieldsNames {
 		d.objects = append(d.objects, object{kind.name, state, v.line()})
-	} else if name := head.APIVersion + " " + head.Kind; !slices.Contains(d.ignored, name) {
+	} else {
+		d.ignore(head)
+	}
+}
+
+func (d *decoded) ignore(head header) {
+	if name := head.APIVersion + " " + head.Kind; !slices.Contains(d.ignored, name) {
 		d.ignored = append(d.ignored, name)
 	}
 }

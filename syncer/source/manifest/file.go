@@ -34,6 +34,7 @@ type file struct {
 	linked bool
 	info   fs.FileInfo
 	readAt time.Time
+	more   []kind // That are read, beside those that always are.
 	sum    [sha256.Size]byte
 	// objects are those of the last content that decoded.
 	objects []object
@@ -97,7 +98,7 @@ func (f *file) reload(path string, listed fs.FileInfo, now time.Time) outcome {
 		return same
 	}
 	f.sum = sum
-	found := parse(f.name, content)
+	found := parse(f.name, content, f.more...)
 	f.faults, f.ignored = found.faults, found.ignored
 	if len(found.faults) == 0 {
 		f.objects = found.objects
@@ -141,13 +142,14 @@ func withoutPath(err error) error {
 	return err
 }
 
-// parse reads a file's content. Nothing of it may be used when there are faults.
-func parse(name string, content []byte) decoded {
+// parse reads a file's content: what it holds of the kinds that are always read, and of more. Nothing of it may
+// be used when there are faults.
+func parse(name string, content []byte, more ...kind) decoded {
 	read := readYAML
 	if filepath.Ext(name) == ".json" {
 		read = readJSON
 	}
-	var found decoded
+	found := decoded{kinds: slices.Concat(kinds, more)}
 	values, fault := read(content)
 	if fault != nil {
 		found.faults = append(found.faults, *fault)

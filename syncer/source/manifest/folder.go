@@ -14,6 +14,7 @@ import (
 // folder is the files of the manifests' folder as they were last read.
 type folder struct {
 	dir   string
+	more  []kind // That are read, beside those that always are.
 	files map[string]*file
 	// limit bounds the number of files, and refused are those beyond.
 	limit, refused int
@@ -117,7 +118,7 @@ func (f *folder) pass() (changed []string, again bool, err error) {
 				f.refused++
 				continue
 			}
-			known = &file{name: name}
+			known = &file{name: name, more: f.more}
 			f.files[name] = known
 		}
 		info := found[name].info

@@ -34,6 +34,8 @@ type Config struct {
 	Registry *registry.Source
 	// Translation says how objects are read.
 	Translation source.Options
+	// Mesh is the mesh configuration that is followed, if any: a ConfigMap in the folder.
+	Mesh source.MeshOptions
 	// Log is where problems are reported. Nil: slog.Default.
 	Log *slog.Logger
 	// Metrics is where metrics are registered. Nil: nowhere.
@@ -48,6 +50,8 @@ type Source struct {
 	log        *slog.Logger
 	metrics    metrics
 	translator *source.Translator
+	mesh       *source.MeshFollower
+	meshSeen   bool // Whether mesh has seen the folder.
 
 	folder folder
 	claims claims
@@ -80,13 +84,23 @@ func New(config Config) (*Source, error) {
 	if log == nil {
 		log = slog.Default()
 	}
+	log = log.With("source", "manifests", "folder", config.Dir)
+	mesh, err := source.NewMeshFollower(config.Mesh, translator, log, config.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	var more []kind
+	if config.Mesh.Followed() {
+		more = append(more, meshKind(config.Mesh.ConfigMap))
+	}
 	config.Rescan = cmp.Or(config.Rescan, defaultRescan)
 	return &Source{
 		config:     config,
-		log:        log.With("source", "manifests", "folder", config.Dir),
+		log:        log,
 		metrics:    metrics,
 		translator: translator,
-		folder:     folder{dir: config.Dir, files: map[string]*file{}, limit: MaxFiles},
+		mesh:       mesh,
+		folder:     folder{dir: config.Dir, more: more, files: map[string]*file{}, limit: MaxFiles},
 		claims: claims{
 			cluster:  config.Translation.Cluster,
 			byObject: map[registry.Object][]claim{},
@@ -197,7 +211,7 @@ func (s *Source) apply(observed time.Time, touched []registry.Object) {
 			changes = append(changes, source.Change{Object: object})
 		}
 	}
-	if len(changes) == 0 {
+	if changes = s.takeMesh(changes); len(changes) == 0 {
 		return
 	}
 	updates, problems := s.translator.Translate(changes...)

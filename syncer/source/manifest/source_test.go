@@ -38,13 +38,20 @@ type fixture struct {
 	registry *registry.Registry
 	log      *transcript.Transcript
 	metrics  *prometheus.Registry
+	mesh     source.MeshOptions
 	stop     func()
 }
 
 // newFixture writes files, given by name and content, and follows their folder.
 func newFixture(t *testing.T, files ...string) *fixture {
 	t.Helper()
-	f := &fixture{t: t, dir: filepath.Join(t.TempDir(), "manifests"), log: &transcript.Transcript{}}
+	return newMeshFixture(t, source.MeshOptions{}, files...)
+}
+
+// newMeshFixture follows a mesh configuration too.
+func newMeshFixture(t *testing.T, mesh source.MeshOptions, files ...string) *fixture {
+	t.Helper()
+	f := &fixture{t: t, mesh: mesh, dir: filepath.Join(t.TempDir(), "manifests"), log: &transcript.Transcript{}}
 	if err := os.Mkdir(f.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +68,7 @@ func (f *fixture) follow(rescan time.Duration) {
 	s, err := New(Config{
 		Dir:      f.dir,
 		Registry: f.registry.AddSource("manifests"),
+		Mesh:     f.mesh,
 		Log:      slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics:  f.metrics,
 		Rescan:   rescan,
