@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meshvm/meshvm/syncer/registry"
 	"github.com/meshvm/meshvm/syncer/server"
@@ -29,8 +30,9 @@ type settings struct {
 	kubeconfig, manifests string
 	listen, httpListen    string
 	translation           source.Options
-	tls                   *server.TLSFiles // nil: plaintext
-	bounds                server.Options   // only what the flags of bounds say
+	mesh                  types.NamespacedName // ConfigMap of the mesh configuration; zero: none
+	tls                   *server.TLSFiles     // nil: plaintext
+	bounds                server.Options       // only what the flags of bounds say
 	guard                 registry.GuardOptions
 	logLevel              slog.Level
 	logFormat             string
@@ -49,6 +51,7 @@ type rawFlags struct {
 	vipRanges                                 []string
 	bounds                                    boundFlags
 	guard                                     guardFlags
+	mesh                                      meshFlags
 	logLevel, logFormat                       string
 	version                                   bool
 }
@@ -60,6 +63,7 @@ func (r *rawFlags) declare(flags *pflag.FlagSet) {
 	flags.StringVar(&r.httpListen, "http-listen", "", "`ADDR`ess of /metrics, /healthz, /readyz, /debug/registry and /debug/guard (default \"127.0.0.1:15055\" with --insecure, else \":15055\")")
 	flags.StringVar(&r.clusterDomain, "cluster-domain", source.DefaultClusterDomain, "DNS `ZONE` of the cluster's Services")
 	flags.StringVar(&r.defaultExport, "default-export", "*", "who sees an object without exportTo: *, . (its own namespace), ~ (nobody), or `NAMESPACES` separated by commas")
+	r.mesh.declare(flags)
 	flags.StringVar(&r.cert, "tls-cert-file", "", "PEM `FILE` of the syncer's certificate chain; reloaded when it changes")
 	flags.StringVar(&r.key, "tls-private-key-file", "", "PEM `FILE` of the certificate's private key; reloaded when it changes")
 	flags.StringVar(&r.clientCA, "client-ca-file", "", "PEM `FILE` of the authorities that VMs' certificates come from; reloaded when it changes")
@@ -116,6 +120,10 @@ func (r *rawFlags) check(given func(name string) bool) (settings, error) {
 	}
 	if s.kubeconfig != "" && s.manifests != "" {
 		return settings{}, errors.New("--kubeconfig and --manifests exclude each other: want one source")
+	}
+	var err error
+	if s.mesh, err = r.mesh.name(given); err != nil {
+		return settings{}, err
 	}
 	for _, step := range []func(*settings) error{r.checkTranslation, r.checkTLS, r.checkListeners, r.checkVIP, r.checkBounds, r.checkGuard, r.checkLog} {
 		if err := step(&s); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/meshvm/meshvm/syncer/registry"
 	"github.com/meshvm/meshvm/syncer/server"
+	"github.com/meshvm/meshvm/syncer/source"
 	"github.com/meshvm/meshvm/syncer/source/kubernetes"
 	"github.com/meshvm/meshvm/syncer/source/manifest"
 )
@@ -28,14 +29,17 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	metrics := prometheus.NewRegistry()
 	s.guard.Log = log
 	names := registry.New(registry.Options{Guard: s.guard})
-	follow, err := openSource(s, names, log, metrics)
+	var front *server.Server
+	follow, err := openSource(s, names, log, metrics, func(mesh source.Mesh) {
+		front.SetTrustDomains(mesh.TrustDomains()...)
+	})
 	if err != nil {
 		return err
 	}
 	options := s.bounds
 	options.ClusterDomain, options.Version, options.TLS = s.translation.ClusterDomain, version, s.tls
 	options.Metrics, options.Log = metrics, log
-	front, err := server.New(names, options)
+	front, err = server.New(names, options)
 	if err != nil {
 		return err
 	}
@@ -65,13 +69,15 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	return front.Serve(ctx, vms, people)
 }
 
-// openSource is the source that the flags name.
-func openSource(s settings, names *registry.Registry, log *slog.Logger, metrics prometheus.Registerer) (follower, error) {
+// openSource is the source that the flags name. While it runs, it tells onMesh of the mesh configuration.
+func openSource(s settings, names *registry.Registry, log *slog.Logger, metrics prometheus.Registerer, onMesh func(source.Mesh)) (follower, error) {
+	mesh := source.MeshOptions{ConfigMap: s.mesh, Changed: onMesh}
 	if s.manifests != "" {
 		folder, err := manifest.New(manifest.Config{
 			Dir:         s.manifests,
 			Registry:    names.AddSource("manifests"),
 			Translation: s.translation,
+			Mesh:        mesh,
 			Log:         log,
 			Metrics:     metrics,
 		})
@@ -91,6 +97,7 @@ func openSource(s settings, names *registry.Registry, log *slog.Logger, metrics 
 		REST:        reach,
 		Registry:    names.AddSource("kubernetes"),
 		Translation: s.translation,
+		Mesh:        mesh,
 		Version:     version,
 		Log:         log,
 		Metrics:     metrics,

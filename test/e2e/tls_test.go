@@ -93,11 +93,12 @@ func (a *authority) lines(client string) []string {
 	return []string{fmt.Sprintf("tls %s %s %s", a.file(client), a.file(client+"-key"), a.file("root-cert"))}
 }
 
-func (a *authority) syncer(folder, server string) (*programs.Process, string) {
+func (a *authority) syncer(folder, server string, flags ...string) (*programs.Process, string) {
 	a.t.Helper()
 	address := programs.FreeAddress(a.t)
-	return programs.Start(a.t, programs.Syncer, "--manifests", folder, "--listen", address, "--http-listen", programs.FreeAddress(a.t),
-		"--tls-cert-file", a.file(server), "--tls-private-key-file", a.file(server+"-key"), "--client-ca-file", a.file("root-cert")), address
+	flags = append([]string{"--manifests", folder, "--listen", address, "--http-listen", programs.FreeAddress(a.t),
+		"--tls-cert-file", a.file(server), "--tls-private-key-file", a.file(server + "-key"), "--client-ca-file", a.file("root-cert")}, flags...)
+	return programs.Start(a.t, programs.Syncer, flags...), address
 }
 
 func TestMutualTLS(t *testing.T) {
