@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -92,7 +93,7 @@ func (f *meshFixture) shippedRoles() *rest.Config {
 	decoder := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(content), len(content))
 	f.do(decoder.Decode(&role))
 	f.do(decoder.Decode(&binding))
-	if err := decoder.Decode(&role); err != io.EOF || role.Kind != "Role" || binding.Kind != "RoleBinding" {
+	if err := decoder.Decode(&role); !errors.Is(err, io.EOF) || role.Kind != "Role" || binding.Kind != "RoleBinding" {
 		f.t.Fatalf("rbac-istio-mesh-config.yaml: got a %s, a %s and %v, want a Role, a RoleBinding and no more", role.Kind, binding.Kind, err)
 	}
 	_, err = f.admin.RbacV1().Roles(role.Namespace).Create(f.t.Context(), &role, metav1.CreateOptions{})
