@@ -11,10 +11,17 @@ import (
 	"github.com/meshvm/meshvm/syncer/registry"
 )
 
-// Exports are the exportTo of objects that have none, by their kind: `*`, `.`, `~` or names of namespaces.
-// Empty: what Options.DefaultExport says.
+// Exports are what a mesh has to say on who sees which objects.
 type Exports struct {
+	// Service and ServiceEntry are the exportTo of objects of that kind that have none: `*`, `.`, `~` or names
+	// of namespaces. Empty: what Options.DefaultExport says.
 	Service, ServiceEntry []string
+	// Reach limits how far ServiceEntries are seen, whatever their exportTo.
+	Reach Reach
+}
+
+func (e Exports) equal(other Exports) bool {
+	return slices.Equal(e.Service, other.Service) && slices.Equal(e.ServiceEntry, other.ServiceEntry) && e.Reach.equal(other.Reach)
 }
 
 // Validate names what is wrong.
@@ -46,18 +53,19 @@ func (t *Translator) defaultExport(kind string) []string {
 	return values
 }
 
-// SetExports changes who sees objects without exportTo. It picks, by their states, the objects that this
-// concerns; to translate these again is the caller's part. Nil: it concerns none. Values that make no sense
+// SetExports changes who sees which objects. It picks, by their states, the objects that this concerns; to translate these again is the caller's part. Nil: it concerns none. Values that make no sense
 // are an error, and change nothing.
 func (t *Translator) SetExports(exports Exports) (concerned func(metav1.Object) bool, err error) {
 	if err := exports.Validate(); err != nil {
 		return nil, err
 	}
 	services, entries := t.defaultExport(KindService), t.defaultExport(KindServiceEntry)
+	reach := t.exports.Reach
 	t.exports = exports
 	ofServices := !slices.Equal(services, t.defaultExport(KindService))
 	ofEntries := !slices.Equal(entries, t.defaultExport(KindServiceEntry))
-	if !ofServices && !ofEntries {
+	sameReach := reach.equal(exports.Reach)
+	if !ofServices && !ofEntries && sameReach {
 		return nil, nil
 	}
 	return func(state metav1.Object) bool {
@@ -65,8 +73,17 @@ func (t *Translator) SetExports(exports Exports) (concerned func(metav1.Object) 
 		case *corev1.Service:
 			return ofServices && len(exportToOf(state)) == 0
 		case *networkingv1.ServiceEntry:
-			return ofEntries && len(state.Spec.GetExportTo()) == 0
+			if ofEntries && len(state.Spec.GetExportTo()) == 0 {
+				return true
+			}
+			labels := t.labelsOf(state.Namespace)
+			return !sameReach && reach.of(labels) != exports.Reach.of(labels)
 		}
 		return false
 	}, nil
+}
+
+func isServiceEntry(state metav1.Object) bool {
+	_, is := state.(*networkingv1.ServiceEntry)
+	return is
 }

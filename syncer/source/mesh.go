@@ -22,7 +22,7 @@ const (
 
 // Mesh is what is taken of Istio's mesh configuration.
 type Mesh struct {
-	// Exports are the defaults of exportTo. What is empty is not in the configuration.
+	// Exports say who sees which objects. What is empty is not in the configuration.
 	Exports Exports
 	// TrustDomain is that of the mesh's identities, and TrustDomainAliases count as the same. Empty: it is not
 	// known, as there is no configuration.
@@ -45,8 +45,7 @@ func (m Mesh) TrustDomains() []string {
 
 // Equal reports whether both say the same.
 func (m Mesh) Equal(other Mesh) bool {
-	return slices.Equal(m.Exports.Service, other.Exports.Service) && slices.Equal(m.Exports.ServiceEntry, other.Exports.ServiceEntry) &&
-		slices.Equal(m.TrustDomains(), other.TrustDomains()) && m.RootNamespace == other.RootNamespace
+	return m.Exports.equal(other.Exports) && slices.Equal(m.TrustDomains(), other.TrustDomains()) && m.RootNamespace == other.RootNamespace
 }
 
 // defaultsBeyondIstio are defaults that Istio's API does not know, or does not know yet.
@@ -74,8 +73,12 @@ func ParseMesh(text []byte) (Mesh, error) {
 	if err := json.Unmarshal(encoded, &beyond); err != nil {
 		return Mesh{}, fmt.Errorf("defaultServiceEntryExportTo: %w", err)
 	}
+	reach, err := newReach(config.GetServiceEntryVisibility())
+	if err != nil {
+		return Mesh{}, err
+	}
 	m := Mesh{
-		Exports:            Exports{Service: config.GetDefaultServiceExportTo(), ServiceEntry: beyond.DefaultServiceEntryExportTo},
+		Exports:            Exports{Service: config.GetDefaultServiceExportTo(), ServiceEntry: beyond.DefaultServiceEntryExportTo, Reach: reach},
 		TrustDomain:        config.GetTrustDomain(),
 		TrustDomainAliases: slices.Clone(config.GetTrustDomainAliases()),
 		RootNamespace:      config.GetRootNamespace(),

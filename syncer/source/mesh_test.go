@@ -91,6 +91,7 @@ func TestParseMeshNamesWhatIsWrong(t *testing.T) {
 func FuzzParseMesh(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", "trustDomain: td\ntrustDomainAliases: [a, b]\nrootNamespace: mesh\n", "defaultServiceExportTo: ['.', a]\ndefaultServiceEntryExportTo: ['~']\n",
+		"serviceEntryVisibility: {applyToSidecars: true, policies: [{visibility: NONE, matchingRules: [{namespaceSelector: {matchLabels: {a: b}}}]}]}",
 		"a: &a [x, x]\nb: [*a, *a]", "defaultConfig: {proxyMetadata: {A: b}}", `{"trustDomain": "td"}`, "trustDomain: 1", "- a", "? a\n: b",
 	} {
 		f.Add([]byte(seed))
@@ -159,6 +160,8 @@ func TestTheMeshConfigurationIsFollowed(t *testing.T) {
 		{"it is missing", nil, meshMissing, []string{none}, "level=WARN msg=\"the mesh configuration is not there", false},
 		{"it is still missing", nil, meshMissing, nil, "", false},
 		{"it comes", meshConfigMap("defaultServiceExportTo: ['.']\ntrustDomain: td\nrootNamespace: mesh"), meshRead, []string{first}, "msg=\"following the mesh configuration\"", true},
+		{"how far ServiceEntries are seen", meshConfigMap("defaultServiceExportTo: ['.']\ntrustDomain: td\nrootNamespace: mesh\nserviceEntryVisibility: {applyToSidecars: true, defaultVisibility: NAMESPACE}"), meshRead, []string{first}, "visibility\"=\"NAMESPACE, with 0 policies", false},
+		{"and no longer", meshConfigMap("defaultServiceExportTo: ['.']\ntrustDomain: td\nrootNamespace: mesh\nserviceEntryVisibility: {applyToSidecars: true}"), meshRead, []string{first}, "not limited", false},
 		{"something else in it changes", meshConfigMap("defaultServiceExportTo: ['.']\ntrustDomain: td\nrootNamespace: mesh\nenableTracing: true"), meshRead, nil, "", false},
 		{"it breaks", meshConfigMap("defaultServiceExportTo: ['!']"), meshBroken, nil, "level=ERROR msg=\"cannot read the mesh configuration, what was read before stays\" configmap=istio-system/istio", false},
 		{"its key goes", &corev1.ConfigMap{}, meshBroken, nil, "it has no key mesh", false},

@@ -91,7 +91,7 @@ func (f *MeshFollower) Follow(configMap *corev1.ConfigMap, at string) (concerned
 		return f.set(f.latest)
 	}
 	f.say(meshRead, slog.LevelInfo, "following the mesh configuration", append(place,
-		"services", strings.Join(mesh.Exports.Service, ","), "serviceentries", strings.Join(mesh.Exports.ServiceEntry, ","),
+		"services", strings.Join(mesh.Exports.Service, ","), "serviceentries", strings.Join(mesh.Exports.ServiceEntry, ","), "serviceentry visibility", mesh.Exports.Reach.String(),
 		"trust domains", strings.Join(mesh.TrustDomains(), ","), "root namespace", mesh.RootNamespace)...)
 	return f.set(mesh)
 }

@@ -108,11 +108,12 @@ func exportToOf(service *corev1.Service) []string {
 }
 
 // namespace translates a Namespace. One that is terminating still exists.
-func (t *Translator) namespace(d *draft, _ *corev1.Namespace) {
+func (t *Translator) namespace(d *draft, state *corev1.Namespace) {
 	d.rejectName("metadata.name", d.object.Name, wantLabel, validation.IsDNS1123Label(d.object.Name))
 	if d.rejected {
 		return
 	}
+	t.label(d.object.Name, state)
 	d.yield(registryv1.NamespaceKey(t.options.Cluster, d.object.Name), registry.Public(),
 		&registryv1.Body{Body: &registryv1.Body_Namespace{Namespace: &registryv1.Namespace{
 			Name:    d.object.Name,

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 	"github.com/meshvm/meshvm/syncer/registry"
@@ -43,8 +44,12 @@ type Change struct {
 // each other, so it must see every change of every object, in order. It is not safe for concurrent
 // use.
 type Translator struct {
-	options  Options
-	exports  Exports
+	options Options
+	exports Exports
+	// labels are those of namespaces that have any beside their names, and due the namespaces whose
+	// ServiceEntries have to be translated again.
+	labels   map[string]labels.Set
+	due      map[string]bool
 	services map[objectName]link
 	// slices are the present EndpointSlices by their Service, and serviceOf finds it.
 	slices    map[objectName]map[string]*registryv1.EndpointSlice
@@ -85,6 +90,7 @@ func NewTranslator(options Options) (*Translator, error) {
 		services:  map[objectName]link{},
 		slices:    map[objectName]map[string]*registryv1.EndpointSlice{},
 		serviceOf: map[objectName]objectName{},
+		labels:    map[string]labels.Set{},
 	}, nil
 }
 
@@ -143,6 +149,8 @@ func (t *Translator) forget(object registry.Object) {
 		delete(t.services, name)
 	case KindEndpointSlice:
 		t.unlinkSlice(name)
+	case KindNamespace:
+		t.label(object.Name, nil)
 	}
 }
 
@@ -154,6 +162,9 @@ func (t *Translator) visibility(d *draft, field string, exportTo []string) regis
 	visibility, err := registry.ParseExportTo(exportTo, d.object.Namespace)
 	if err != nil {
 		d.reject(field, err.Error(), "*, ., ~ or names of namespaces")
+	}
+	if d.object.Kind == KindServiceEntry {
+		visibility = within(visibility, t.exports.Reach.of(t.labelsOf(d.object.Namespace)), d.object.Namespace)
 	}
 	return visibility
 }

@@ -36,6 +36,24 @@ func meshKind(name types.NamespacedName) kind {
 	}
 }
 
+// labelled is a kind with the labels that the mesh configuration may go by: those of namespaces.
+func (s *Source) labelled(k kind) kind {
+	if s.config.Mesh.Followed() && k.name == source.KindNamespace {
+		k.trim = trimLabelledNamespace
+	}
+	return k
+}
+
+func trimLabelledNamespace(object runtime.Object) metav1.Object {
+	namespace, ok := object.(*corev1.Namespace)
+	if !ok {
+		return nil
+	}
+	trimmed := &corev1.Namespace{ObjectMeta: identity(namespace)}
+	trimmed.Labels = namespace.Labels
+	return trimmed
+}
+
 // meshSighting is the latest state of the ConfigMap.
 type meshSighting struct {
 	wake chan struct{}

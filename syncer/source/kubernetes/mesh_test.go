@@ -80,6 +80,13 @@ func (f *meshFixture) removeMesh(ctx context.Context) {
 	}
 }
 
+func (f *meshFixture) labelNamespace(labels string) {
+	f.t.Helper()
+	_, err := f.admin.CoreV1().Namespaces().Patch(f.t.Context(), f.namespace, types.MergePatchType,
+		[]byte(`{"metadata":{"labels":`+labels+`}}`), metav1.PatchOptions{})
+	f.do(err)
+}
+
 // shippedRoles installs both files of deploy/kubernetes and is the service account's configuration.
 func (f *meshFixture) shippedRoles() *rest.Config {
 	f.t.Helper()
@@ -197,11 +204,20 @@ func TestTheMeshConfigurationComesChangesBreaksAndGoes(t *testing.T) {
 	f.writeMesh(map[string]string{"mesh": "defaultServiceExportTo: ['.']\ndefaultServiceEntryExportTo: ['*']\ntrustDomain: td"})
 	f.expectSeen("Service a, Service b, ServiceEntry e", "ServiceEntry e")
 
+	// How far ServiceEntries are seen goes by the labels of their namespace, as they are.
+	f.writeMesh(map[string]string{"mesh": "defaultServiceExportTo: ['*']\nserviceEntryVisibility:\n  applyToSidecars: true\n  policies:\n" +
+		"  - {visibility: NAMESPACE, matchingRules: [{namespaceSelector: {matchLabels: {tenant: 'yes'}}}]}\n"})
+	f.expectSeen("Service a, Service b, ServiceEntry e", "Service a, Service b, ServiceEntry e")
+	f.labelNamespace(`{"tenant":"yes"}`)
+	f.expectSeen("Service a, Service b, ServiceEntry e", "Service a, Service b")
+	f.labelNamespace(`{"tenant":null}`)
+	f.expectSeen("Service a, Service b, ServiceEntry e", "Service a, Service b, ServiceEntry e")
+
 	f.removeMesh(t.Context())
 	f.expectSeen("Service a, Service b, ServiceEntry e", "Service a, Service b, ServiceEntry e")
 	f.expectState("missing")
-	if mesh, times := f.latest(); times != 4 || !mesh.Equal(source.NoMesh()) {
-		t.Errorf("told: got %+v, %d times, want four times, at last that there is none", mesh, times)
+	if mesh, times := f.latest(); times != 5 || !mesh.Equal(source.NoMesh()) {
+		t.Errorf("told: got %+v, %d times, want five times, at last that there is none", mesh, times)
 	}
 	if strings.Contains(f.log.String(), "forbids") {
 		t.Error("the shipped roles do not suffice")

@@ -175,7 +175,7 @@ func (s *Source) applyUntil(ctx context.Context) {
 
 // followAlways follows a kind that every API server has.
 func (s *Source) followAlways(ctx context.Context, k kind, settled func()) error {
-	return s.inform(ctx, k, s.handler(k), func() {
+	return s.inform(ctx, s.labelled(k), s.handler(k), func() {
 		if k.name == source.KindService {
 			s.selectorless.listed()
 		}
@@ -237,6 +237,9 @@ func (s *Source) apply(changes []change, observed time.Time) {
 		translatable = append(translatable, source.Change{Object: change.object, State: change.state})
 	}
 	updates, problems := s.translator.Translate(translatable...)
+	if due := s.translator.Due(); due != nil {
+		s.queue.again(due)
+	}
 	for _, problem := range problems {
 		found[problem.Object] = append(found[problem.Object], problem)
 	}

@@ -52,11 +52,22 @@ func (s *Source) takeMesh(changes []source.Change) []source.Change {
 		at = serving.at()
 	}
 	if concerned := s.mesh.Follow(configMap, at); concerned != nil {
-		for object, serving := range s.serving {
-			if !changed[object] && concerned(serving.object.state) {
-				others = append(others, source.Change{Object: object, State: serving.object.state})
+		for _, change := range s.picked(concerned) {
+			if !changed[change.Object] {
+				others = append(others, change)
 			}
 		}
 	}
 	return others
+}
+
+// picked are the objects that are picked by their present states.
+func (s *Source) picked(by func(metav1.Object) bool) []source.Change {
+	var changes []source.Change
+	for object, serving := range s.serving {
+		if by(serving.object.state) {
+			changes = append(changes, source.Change{Object: object, State: serving.object.state})
+		}
+	}
+	return changes
 }

@@ -66,11 +66,19 @@ func TestTheMeshConfigurationOfAFolder(t *testing.T) {
 	f.write("mesh.yaml", meshFile("istio-system", "istio", "defaultServiceEntryExportTo: ['*']\ndefaultServiceExportTo: [.]"))
 	f.expect("e.example.com 192.0.2.1")
 
+	f.write("mesh.yaml", meshFile("istio-system", "istio", "defaultServiceExportTo: ['.']\ndefaultServiceEntryExportTo: ['*']\n"+
+		"serviceEntryVisibility:\n  applyToSidecars: true\n  policies:\n  - {visibility: NAMESPACE, matchingRules: [{namespaceSelector: {matchLabels: {tenant: 'yes'}}}]}"))
+	f.expectLog("msg=\"following the mesh configuration\"", "PUBLIC, with 1 policies")
+	f.write("namespace.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: prod, labels: {tenant: 'yes'}}\n")
+	f.expect()
+	f.write("namespace.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: prod}\n")
+	f.expect("e.example.com 192.0.2.1")
+
 	f.do(os.Remove(f.path("mesh.yaml")))
 	f.expectLog("level=WARN", "the mesh configuration is not there")
 	f.expect("a.prod.svc.cluster.local 10.0.0.1", "b.prod.svc.cluster.local 10.0.0.1", "e.example.com 192.0.2.1")
-	if mesh, times := latest(); times != 4 || !mesh.Equal(source.NoMesh()) {
-		t.Errorf("told: got %+v, %d times, want four times, at last that there is none", mesh, times)
+	if mesh, times := latest(); times != 5 || !mesh.Equal(source.NoMesh()) {
+		t.Errorf("told: got %+v, %d times, want five times, at last that there is none", mesh, times)
 	}
 }
 

@@ -215,6 +215,11 @@ func (s *Source) apply(observed time.Time, touched []registry.Object) {
 		return
 	}
 	updates, problems := s.translator.Translate(changes...)
+	if due := s.translator.Due(); due != nil {
+		// Their problems are what they were.
+		more, _ := s.translator.Translate(s.picked(due)...)
+		updates = append(updates, more...)
+	}
 	s.reportObjects(changes, problems)
 	if err := s.config.Registry.Apply(observed, updates...); err != nil {
 		s.log.Error("the registry refused objects, their last good state stays", "error", err)
