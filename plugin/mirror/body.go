@@ -62,6 +62,11 @@ func checkEndpointSlice(s *registryv1.EndpointSlice) error {
 				return fmt.Errorf("endpoint %d: %w", i, err)
 			}
 		}
+		if endpoint.GetName() != "" {
+			if err := checkName(endpoint.GetName()); err != nil {
+				return fmt.Errorf("endpoint %d: name %s: %w", i, quote(endpoint.GetName()), err)
+			}
+		}
 		if err := checkAddresses(endpoint.GetAddresses()); err != nil {
 			return fmt.Errorf("endpoint %d: %w", i, err)
 		}

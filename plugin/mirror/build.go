@@ -30,6 +30,7 @@ func (e *edit) buildHosts() error {
 		case t.after == nil:
 			e.gone(parent(t.name()))
 		}
+		e.encloseEndpoints(endpoints)
 		changes = append(append(changes, hostChange{t.before, t.after}), endpoints...)
 	}
 	e.pointBack(changes)

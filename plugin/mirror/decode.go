@@ -70,7 +70,7 @@ func (d *decoder) known(encoded string) bool {
 func (d *decoder) knownService(content string) bool {
 	s := d.service.Service
 	s.Host, s.Namespace, s.Name, s.Cluster, s.ExternalName = "", "", "", "", ""
-	s.Origin, s.AddressKind, s.Headless, s.CreatedAt = 0, 0, false, 0
+	s.Origin, s.AddressKind, s.Headless, s.CreatedAt, s.Derived = 0, 0, false, 0, false
 	s.Addresses, s.Ports = s.GetAddresses()[:0], s.GetPorts()[:0]
 	fields := wire{rest: content}
 	for fields.more() {
@@ -101,6 +101,8 @@ func (d *decoder) knownService(content string) bool {
 			s.ExternalName = fields.text()
 		case number == 11 && kind == wireVarint:
 			s.CreatedAt = int64(fields.varint())
+		case number == 12 && kind == wireVarint:
+			s.Derived = fields.varint() != 0
 		default:
 			return false
 		}
@@ -143,7 +145,7 @@ func (d *decoder) knownSlice(content string) bool {
 }
 
 func (d *decoder) knownEndpoint(e *registryv1.Endpoint, content string) bool {
-	e.Hostname, e.Zone, e.Node = "", "", ""
+	e.Hostname, e.Zone, e.Node, e.Name = "", "", "", ""
 	e.Ready, e.Serving, e.Terminating = false, false, false
 	e.Addresses = e.GetAddresses()[:0]
 	fields := wire{rest: content}
@@ -163,6 +165,8 @@ func (d *decoder) knownEndpoint(e *registryv1.Endpoint, content string) bool {
 			e.Zone = fields.text()
 		case number == 7 && kind == wireBytes:
 			e.Node = fields.text()
+		case number == 8 && kind == wireBytes:
+			e.Name = fields.text()
 		default:
 			return false
 		}

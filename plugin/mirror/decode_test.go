@@ -18,12 +18,12 @@ func everyField() []*registryv1.Body {
 			Host: "web.prod.svc.cluster.local", Namespace: "prod", Name: "web", Cluster: "east",
 			Origin: registryv1.Origin_ORIGIN_SERVICE_ENTRY, Addresses: encodedAddresses("10.0.0.1", "2001:db8::1", "255.254.253.252"),
 			AddressKind: registryv1.AddressKind_ADDRESS_KIND_LITERAL, Ports: []*registryv1.Port{port, {Number: 70000}, {}},
-			Headless: true, ExternalName: "db.example.com", CreatedAt: 1 << 40,
+			Headless: true, ExternalName: "db.example.com", CreatedAt: 1 << 40, Derived: true,
 		}}},
 		{Body: &registryv1.Body_EndpointSlice{EndpointSlice: &registryv1.EndpointSlice{
 			Namespace: "prod", Name: "db-1", Cluster: "east", Service: "db", Ports: []*registryv1.Port{port},
 			Endpoints: []*registryv1.Endpoint{
-				{Addresses: encodedAddresses("10.0.0.1"), Hostname: "db-0", Ready: true, Serving: true, Terminating: true, Zone: "a", Node: "b"},
+				{Addresses: encodedAddresses("10.0.0.1"), Hostname: "db-0", Ready: true, Serving: true, Terminating: true, Zone: "a", Node: "b", Name: "vm-10.0.0.1"},
 				{Addresses: encodedAddresses("10.0.0.2", "2001:db8::2")}, {},
 			},
 		}}},

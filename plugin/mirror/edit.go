@@ -28,6 +28,8 @@ type edit struct {
 	touched map[string]*touchedHost
 	// order is touched in the order of touching: what came together lies together in memory.
 	order []*touchedHost
+	// dots is as in State.
+	dots int
 	// fresh counts the decoded claims that touched holds.
 	fresh int
 }
@@ -65,6 +67,7 @@ func begin(base *State) *edit {
 		enclosers: base.enclosers.Edit(),
 		pointers:  base.pointers.Edit(),
 		touched:   map[string]*touchedHost{},
+		dots:      base.dots,
 	}
 }
 
@@ -75,7 +78,7 @@ func (e *edit) finish() (*State, error) {
 	}
 	next := *e.base
 	next.superseded = make(chan struct{})
-	next.digest = e.digest
+	next.digest, next.dots = e.digest, e.dots
 	next.indexes = indexes{
 		resources: e.resources.Map(),
 		hosts:     e.hosts.Map(),

@@ -33,6 +33,24 @@ func (e *edit) gone(name string) {
 	}
 }
 
+// encloseEndpoints counts the names between endpoints that changed and their Service: there are some where an
+// endpoint's own name has dots.
+func (e *edit) encloseEndpoints(changes []hostChange) {
+	for _, change := range changes {
+		switch {
+		case change.before == nil && change.after.isDeep():
+			e.exists(parent(change.after.host()))
+		case change.after == nil && change.before.isDeep():
+			e.gone(parent(change.before.host()))
+		}
+	}
+}
+
+// isDeep reports whether a host, which may be nil, is an endpoint whose own name has more than one label.
+func (h *Host) isDeep() bool {
+	return h != nil && h.isEndpoint() && strings.Contains(h.owner[:h.label], ".")
+}
+
 // namespaceName is the name under which a namespace's Services are found.
 func namespaceName(namespace, clusterDomain string) string {
 	return namespace + ".svc." + clusterDomain

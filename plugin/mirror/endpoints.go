@@ -14,7 +14,7 @@ import (
 type endpoints struct {
 	// of is what they were made of, nil where the Service has no slice.
 	of *service
-	// hosts by their label.
+	// hosts by their label, or labels joined by dots.
 	hosts trie.Map[string, *Host]
 	// targets are hosts at their ports, once somebody asked for them.
 	targets atomic.Pointer[[]preparedTarget]
@@ -99,6 +99,7 @@ func (h *Host) newEndpoint(label string, addresses []netip.Addr, ttl uint32) *Ho
 		AddressKind: registryv1.AddressKind_ADDRESS_KIND_ENDPOINT,
 		Namespace:   h.Namespace,
 		Name:        h.Name,
+		label:       uint8(len(label)),
 	}
 	endpoint.setAddresses(addresses, ttl)
 	return endpoint

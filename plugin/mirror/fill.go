@@ -31,6 +31,7 @@ func fill(base *State, all content) (*State, error) {
 	if err := f.decode(all); err != nil {
 		return nil, err
 	}
+	next.dots = f.dots
 	var twice string
 	var indexing sync.WaitGroup
 	servicesReady, hostsReady := make(chan struct{}), make(chan struct{})
@@ -77,6 +78,7 @@ type decoded struct {
 	// exact and wild are the claims of hosts; a wildcard's host is what follows `*.`.
 	exact, wild []filledClaim
 	members     []*member
+	dots        int
 	namespaces  []string
 }
 
@@ -121,6 +123,7 @@ func (f *filling) decode(all content) error {
 		f.exact = append(f.exact, part.exact...)
 		f.wild = append(f.wild, part.wild...)
 		f.members = append(f.members, part.members...)
+		f.dots = max(f.dots, part.dots)
 		f.namespaces = append(f.namespaces, part.namespaces...)
 	}
 	return nil
@@ -157,6 +160,7 @@ func (d *decoded) decode(all content, first int, resources []filledResource) err
 		case body.GetEndpointSlice() != nil:
 			r.member = sliceMember(r.key, body.GetEndpointSlice())
 			d.members = append(d.members, r.member)
+			d.dots = max(d.dots, r.member.dots)
 		case body.GetNamespace() != nil:
 			d.namespaces = append(d.namespaces, body.GetNamespace().GetName())
 		}
@@ -339,6 +343,23 @@ func (f *filling) appendEndpoints(list []pointer, c *filledClaim) []pointer {
 	return list
 }
 
+// deepEndpoints are the names, each once, of those endpoints of a headless Service that alone claims its host
+// which have more than one label of their own.
+func (f *filling) deepEndpoints(c *filledClaim) map[string]bool {
+	names := map[string]bool{}
+	for _, slice := range f.services[c.member.service].slices {
+		if slice.dots == 0 {
+			continue
+		}
+		for _, e := range slice.ready {
+			if name := e.label + "." + c.host; strings.Contains(e.label, ".") && len(name) <= maxName {
+				names[name] = true
+			}
+		}
+	}
+	return names
+}
+
 // counts reports whether a claim is the one that stands for its host.
 func (f *filling) counts(c *claimed) bool { return !f.isContested[c] || f.contested[c] != nil }
 
@@ -356,9 +377,22 @@ func (f *filling) indexEnclosers() trie.Map[string, int] {
 		}
 	}
 	// In the order of the claims, which is that in memory.
-	for _, c := range f.exact {
+	for i := range f.exact {
+		c := &f.exact[i]
 		if f.counts(c.claim) {
 			exists(parent(c.host))
+		}
+		if next.dots > 0 && c.member != nil && !f.isContested[c.claim] {
+			for name := range f.deepEndpoints(c) {
+				exists(parent(name))
+			}
+		}
+	}
+	for _, host := range f.ruled {
+		for _, endpoint := range host.Endpoints() {
+			if endpoint.isDeep() {
+				exists(parent(endpoint.host()))
+			}
 		}
 	}
 	for _, c := range f.wild {

@@ -30,6 +30,8 @@ type Host struct {
 
 	// ports of the winning claims; a headless Service's are those of its slices.
 	ports ports
+	// label is how long an endpoint's own name is, before that of its Service.
+	label uint8
 	// endpoints of a headless Service; nil for other hosts.
 	endpoints *endpoints
 }
@@ -42,6 +44,9 @@ func (h *Host) host() string { return h.owner[:len(h.owner)-1] }
 
 // isEndpoint tells an endpoint of a headless Service from a host of its own.
 func (h *Host) isEndpoint() bool { return len(h.Claims) == 0 }
+
+// service is the name of the headless Service that an endpoint is of.
+func (h *Host) service() string { return h.host()[h.label+1:] }
 
 func (h *Host) isWildcard() bool { return strings.HasPrefix(h.owner, registryv1.WildcardPrefix) }
 

@@ -65,7 +65,7 @@ func TestDeltasEqualReplace(t *testing.T) {
 // owner.
 func readUntil(t *testing.T, m *Mirror, stop <-chan struct{}) {
 	names := []string{
-		"db.prod.svc.cluster.local", "db-0.db.prod.svc.cluster.local", "10-0-0-1.db.prod.svc.cluster.local",
+		"db.prod.svc.cluster.local", "vm-10.0.0.1.db.prod.svc.cluster.local", "db-0.db.prod.svc.cluster.local", "10-0-0-1.db.prod.svc.cluster.local",
 		"web.dev.svc.cluster.local", "a.example.com",
 	}
 	for {
@@ -141,6 +141,9 @@ func (r randomResources) slice(cluster, namespace string) *registryv1.Resource {
 	for range r.IntN(4) {
 		endpoint := ready(r.pick("", "", "db-0", "db-1"), r.addresses()...)
 		endpoint.Ready = r.IntN(4) > 0
+		if r.IntN(4) == 0 {
+			endpoint.Name = r.pick("vm-10.0.0.1", "vm-10.0.0.2", "0.0.1", "vm.db-0")
+		}
 		s.Endpoints = append(s.Endpoints, endpoint)
 	}
 	return resourceOf(registryv1.EndpointSliceKey(cluster, namespace, name), &registryv1.Body{Body: &registryv1.Body_EndpointSlice{EndpointSlice: s}})
@@ -148,11 +151,11 @@ func (r randomResources) slice(cluster, namespace string) *registryv1.Resource {
 
 func (r randomResources) entry(cluster, namespace string) *registryv1.Resource {
 	host := r.pick("a.example.com", "*.example.com", "*.y.example.com", "db.prod.svc.cluster.local", "db-0.db.prod.svc.cluster.local",
-		"x.db-0.db.prod.svc.cluster.local", "*.prod.svc.cluster.local", "10-0-0-1.web.dev.svc.cluster.local")
+		"x.db-0.db.prod.svc.cluster.local", "*.prod.svc.cluster.local", "vm-10.0.0.1.db.prod.svc.cluster.local", "0.1.db.prod.svc.cluster.local", "10-0-0-1.web.dev.svc.cluster.local")
 	s := entry(namespace, r.pick("one", "two"), host, r.addresses()...)
 	s.Cluster, s.CreatedAt = cluster, int64(r.IntN(3))
 	s.AddressKind = registryv1.AddressKind(r.IntN(5))
-	s.Headless = r.IntN(20) == 0
+	s.Headless, s.Derived = r.IntN(20) == 0, r.IntN(4) == 0
 	// One key may move from host to host, as no syncer does and a mirror must bear.
 	return serviceResource(registryv1.ServiceEntryKey(cluster, namespace, s.Name, r.pick("first", "second")), s)
 }

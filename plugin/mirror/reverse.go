@@ -142,9 +142,10 @@ func (e *edit) withShadowed(changes []hostChange) []hostChange {
 		if change.before != nil && change.after != nil || host == nil || host.isEndpoint() || host.isWildcard() {
 			continue
 		}
-		label, service, _ := strings.Cut(host.host(), ".")
-		was, _ := e.base.glanceAt(service, &e.decoder)
-		changes = append(changes, hostChange{was.endpoint(label), e.built(service).endpoint(label)})
+		for label, service := range splits(host.host(), e.dots) {
+			was, _ := e.base.glanceAt(service, &e.decoder)
+			changes = append(changes, hostChange{was.endpoint(label), e.built(service).endpoint(label)})
+		}
 	}
 	return changes
 }

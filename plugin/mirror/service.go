@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -30,9 +31,11 @@ type member struct {
 	// ready are a slice's endpoints that are answered, ports what they all listen on.
 	ready []endpoint
 	ports ports
+	// dots is how many dots the names of its endpoints have at most.
+	dots int
 }
 
-// endpoint is an address of a ready endpoint and the label that is its name.
+// endpoint is an address of a ready endpoint and the label, or labels joined by dots, that are its name.
 type endpoint struct {
 	label   string
 	address netip.Addr
@@ -47,11 +50,12 @@ func sliceMember(key string, s *registryv1.EndpointSlice) *member {
 			continue
 		}
 		for _, encoded := range from.GetAddresses() {
-			e := endpoint{label: from.GetHostname(), address: address(encoded)}
+			e := endpoint{label: cmp.Or(from.GetName(), from.GetHostname()), address: address(encoded)}
 			if e.label == "" {
 				e.label = dashed(e.address)
 			}
 			m.ready = append(m.ready, e)
+			m.dots = max(m.dots, strings.Count(e.label, "."))
 		}
 	}
 	m.ready = slices.Clip(m.ready)
@@ -74,6 +78,7 @@ func dashed(a netip.Addr) string {
 
 // join enters a member into its Service.
 func (e *edit) join(m *member) {
+	e.dots = max(e.dots, m.dots)
 	var joined service
 	if held, found := e.services.Get(m.service); found {
 		joined = *held

@@ -24,6 +24,8 @@ type State struct {
 	// namespace stands in for view where the syncer names none.
 	namespace string
 	ttls      lifetimes
+	// dots is how many dots the names of endpoints may have: no fewer than any has.
+	dots int
 	// superseded is closed when a change takes the place of this State.
 	superseded chan struct{}
 
@@ -117,14 +119,28 @@ func (s *State) Host(name string) *Host {
 	if held, found := s.hosts.Get(name); found {
 		return s.hostOf(held)
 	}
-	label, parent, found := strings.Cut(name, ".")
-	if !found {
-		return nil
-	}
-	if held, found := s.hosts.Get(parent); found {
-		return s.hostOf(held).endpoint(label)
+	for label, parent := range splits(name, s.dots) {
+		if held, found := s.hosts.Get(parent); found {
+			if endpoint := s.hostOf(held).endpoint(label); endpoint != nil {
+				return endpoint
+			}
+		}
 	}
 	return nil
+}
+
+// splits is the ways in which a name can be that of an endpoint, with at most so many dots, of the host
+// that is named by what follows.
+func splits(name string, dots int) iter.Seq2[string, string] {
+	return func(yield func(label, host string) bool) {
+		for end := 0; dots >= 0; dots-- {
+			next := strings.IndexByte(name[end:], '.')
+			if next < 0 || !yield(name[:end+next], name[end+next+1:]) {
+				return
+			}
+			end += next + 1
+		}
+	}
 }
 
 // Wildcard finds the wildcard host that covers a name: of all `*.SUFFIX` that the name is below, at any

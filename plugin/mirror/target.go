@@ -27,7 +27,7 @@ func (s *State) Targets(host *Host, port, protocol string) (targets []Target, ro
 	case host.Headless:
 		return selectTargets(host.endpoints.prepared(), port, protocol)
 	case host.isEndpoint():
-		return selectTargets(s.Host(parent(host.host())).preparedOf(host), port, protocol)
+		return selectTargets(s.Host(host.service()).preparedOf(host), port, protocol)
 	}
 	addresses := host.A.len() + host.AAAA.len()
 	for p := range host.ports.all {
@@ -96,7 +96,7 @@ func (h *Host) preparedOf(endpoint *Host) []preparedTarget {
 		return nil
 	}
 	all := h.endpoints.prepared()
-	label, _, _ := strings.Cut(endpoint.owner, ".")
+	label := endpoint.owner[:endpoint.label]
 	start, _ := slices.BinarySearchFunc(all, label, func(t preparedTarget, label string) int { return strings.Compare(t.label, label) })
 	end := start
 	for end < len(all) && all[end].label == label {

@@ -19,6 +19,8 @@ type explanation struct {
 	question question
 	// hint is why the closest match does not answer, for when nothing else does.
 	hint string
+	// above is what makes the name exist where it is between an endpoint's and that of its Service.
+	above string
 	explain.Explanation
 }
 
@@ -184,6 +186,7 @@ func (e *explanation) unknown(ctx context.Context) error {
 		return nil
 	}
 	below, err := e.protocolName()
+	below = cmp.Or(below, e.above)
 	if below == "" && err == nil {
 		below, err = e.encloses(ctx)
 	}

@@ -15,6 +15,9 @@ import (
 	"github.com/meshvm/meshvm/syncer/server/explain"
 )
 
+// kindWorkloadEntry is the kind of the objects that are selected by others, and answer for these.
+const kindWorkloadEntry = "WorkloadEntry"
+
 // candidateHosts is the hosts that may answer a name, the closest match first.
 func candidateHosts(name string) iter.Seq[string] {
 	return func(yield func(string) bool) {
@@ -36,7 +39,11 @@ func (e *explanation) outsideZone(c *candidate) bool {
 
 // hide notes why a candidate that nobody sees does not answer.
 func (e *explanation) hide(c *candidate) {
-	if len(c.winners) == 0 {
+	switch {
+	case len(c.winners) > 0:
+	case c.Claims[0].Object.Kind == kindWorkloadEntry && c.Claims[0].ExportTo == registry.Nobody().String():
+		e.suggest(fmt.Sprintf("%s is %s, which is not healthy or not exported", e.nameOf(c.Host), c.Claims[0].Object))
+	default:
 		e.suggest(fmt.Sprintf("%s claims %s, but is exported to %s, not to %s",
 			c.Claims[0].Object, e.nameOf(c.Host), exportedTo(c.Claims[0]), e.namespaceName()))
 	}
@@ -142,10 +149,17 @@ func (e *explanation) claim(entry *registry.Entry, service *registryv1.Service, 
 	for _, encoded := range service.GetAddresses() {
 		claim.Addresses = append(claim.Addresses, addressOf(encoded).String())
 	}
+	workload := entry.Object.Kind == kindWorkloadEntry
 	switch {
+	case workload && claim.ExportTo == registry.Nobody().String():
+		claim.Reason = "it is not healthy, or what selects it is exported to nobody"
 	case !claim.Visible:
 		claim.Reason = fmt.Sprintf("exported to %s, not to %s", exportedTo(claim), e.namespaceName())
-	case claim.Winner && len(ruling.Winners) > 1:
+	case workload && claim.Winner && service.GetDerived():
+		claim.Reason = "it is the workload's own name"
+	case workload && claim.Winner:
+		claim.Reason = fmt.Sprintf("ServiceEntry %s/%s selects it", service.GetNamespace(), service.GetName())
+	case claim.Winner && joined(ruling.Winners):
 		claim.Reason = "joined with the other ServiceEntries of its namespace"
 	case claim.Winner && ruling.Reason == "":
 		claim.Reason = "nobody else that is visible claims the host"
@@ -153,6 +167,13 @@ func (e *explanation) claim(entry *registry.Entry, service *registryv1.Service, 
 		claim.Reason = ruling.Reason
 	}
 	return claim
+}
+
+// joined reports whether the claims are of several ServiceEntries. The workloads that one selects have its name.
+func joined(winners []*registryv1.Service) bool {
+	return slices.ContainsFunc(winners, func(s *registryv1.Service) bool {
+		return s.GetName() != winners[0].GetName() || s.GetCluster() != winners[0].GetCluster()
+	})
 }
 
 func (e *explanation) namespaceName() string {

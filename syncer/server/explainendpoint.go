@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"net/netip"
@@ -11,12 +12,24 @@ import (
 	"github.com/meshvm/meshvm/syncer/server/explain"
 )
 
-// endpointName answers a name that is an endpoint of a headless Service, and reports whether it is one.
+// endpointName answers a name that is an endpoint of a headless Service, and reports whether it is one. The
+// name of an endpoint is one label or, where it is that of a WorkloadEntry, perhaps more.
 func (e *explanation) endpointName() (bool, error) {
-	_, host, below := strings.Cut(e.Name, ".")
-	if !below || !e.inZone() {
-		return false, nil
+	for rest := e.Name; e.inZone(); {
+		_, host, below := strings.Cut(rest, ".")
+		if !below {
+			break
+		}
+		rest = host
+		if found, err := e.endpointOfHost(host); found || err != nil {
+			return found, err
+		}
 	}
+	return false, nil
+}
+
+// endpointOfHost answers the name if it is an endpoint of the host, and reports whether it is.
+func (e *explanation) endpointOfHost(host string) (bool, error) {
 	c, err := e.candidate(host)
 	if c == nil || err != nil || len(c.winners) == 0 || !c.winners[0].GetHeadless() {
 		return false, err
@@ -32,14 +45,16 @@ func (e *explanation) endpointName() (bool, error) {
 		if endpoint.Ready {
 			ready = append(ready, parsed(named)...)
 		}
+		if endpoint.Ready && slices.ContainsFunc(endpoint.Names, func(name string) bool { return strings.HasSuffix(name, "."+e.Name) }) {
+			e.above = endpoint.Slice.String()
+		}
 	}
-	switch {
-	case len(ready) > 0:
-	case listed > 0:
-		e.hint = fmt.Sprintf("it is an endpoint of Service %s/%s, but not ready", c.winners[0].GetNamespace(), c.winners[0].GetName())
-		return false, nil
-	default:
-		e.Endpoints = nil
+	if len(ready) == 0 {
+		if listed == 0 {
+			e.Endpoints = nil
+		} else {
+			e.hint = fmt.Sprintf("it is an endpoint of Service %s/%s, but not ready", c.winners[0].GetNamespace(), c.winners[0].GetName())
+		}
 		return false, nil
 	}
 	c.Chosen = true
@@ -107,15 +122,16 @@ func endpointOf(endpoint *registryv1.Endpoint, slice explain.Object, host string
 		Zone:        endpoint.GetZone(),
 		Node:        endpoint.GetNode(),
 	}
+	hostname := cmp.Or(endpoint.GetName(), endpoint.GetHostname())
 	for _, encoded := range endpoint.GetAddresses() {
 		address := addressOf(encoded)
 		explained.Addresses = append(explained.Addresses, address.String())
-		if endpoint.GetHostname() == "" {
+		if hostname == "" {
 			explained.Names = append(explained.Names, dashed(address)+"."+host)
 		}
 	}
-	if endpoint.GetHostname() != "" {
-		explained.Names = []string{endpoint.GetHostname() + "." + host}
+	if hostname != "" {
+		explained.Names = []string{hostname + "." + host}
 	}
 	return explained
 }

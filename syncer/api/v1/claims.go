@@ -1,6 +1,7 @@
 package registryv1
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"strings"
@@ -19,14 +20,15 @@ type Ruling struct {
 
 // Reasons that a Ruling gives, strongest first.
 const (
+	ReasonDerived      = "a host that is claimed wins over the name of an endpoint"
 	ReasonOwnNamespace = "the watcher's own namespace wins"
 	ReasonOrigin       = "a Kubernetes Service wins over a ServiceEntry"
 	ReasonOldest       = "the oldest wins"
 	ReasonName         = "of the same age, the first by namespace and name wins"
 )
 
-// ResolveClaims rules on claims of one host, all of them visible to a watcher in namespace. The
-// watcher's own namespace wins; then a Kubernetes Service over anything else; then the oldest; ties
+// ResolveClaims rules on claims of one host, all of them visible to a watcher in namespace. A host that
+// somebody claims wins over the name of an endpoint; then the watcher's own namespace wins; then a Kubernetes Service over anything else; then the oldest; ties
 // go by namespace, then name, then cluster. ServiceEntries of the winning namespace are joined.
 //
 // This is Istio's choice of a service for a host, made deterministic: it depends on nothing but the
@@ -58,11 +60,15 @@ func ResolveClaims(claims []*Service, namespace string) Ruling {
 func joins(winner, claim *Service) bool {
 	return winner.GetOrigin() == Origin_ORIGIN_SERVICE_ENTRY &&
 		claim.GetOrigin() == Origin_ORIGIN_SERVICE_ENTRY &&
-		claim.GetNamespace() == winner.GetNamespace()
+		claim.GetNamespace() == winner.GetNamespace() &&
+		claim.GetDerived() == winner.GetDerived()
 }
 
 // precedence compares two claims, the stronger first, and says which rule decided.
 func precedence(a, b *Service, namespace string) (int, string) {
+	if order := firstTrue(!a.GetDerived(), !b.GetDerived()); order != 0 {
+		return order, ReasonDerived
+	}
 	if order := firstTrue(a.GetNamespace() == namespace, b.GetNamespace() == namespace); order != 0 {
 		return order, ReasonOwnNamespace
 	}
@@ -77,6 +83,8 @@ func precedence(a, b *Service, namespace string) (int, string) {
 		strings.Compare(a.GetNamespace(), b.GetNamespace()),
 		strings.Compare(a.GetName(), b.GetName()),
 		strings.Compare(a.GetCluster(), b.GetCluster()),
+		// What is left are the endpoints of one ServiceEntry.
+		slices.CompareFunc(a.GetAddresses(), b.GetAddresses(), bytes.Compare),
 	), ReasonName
 }
 

@@ -36,6 +36,23 @@ func ServiceEntryKey(cluster, namespace, name, host string) string {
 	return resourceKey("ServiceEntry", cluster, namespace, name, host)
 }
 
+// WorkloadEntryHostKey is the key of the resource by which a WorkloadEntry adds its addresses to a host of a
+// ServiceEntry that selects it.
+func WorkloadEntryHostKey(cluster, namespace, name, serviceEntry, host string) string {
+	return resourceKey("WorkloadEntry", cluster, namespace, name, "host", serviceEntry, host)
+}
+
+// WorkloadEntryNameKey is the key of the resource that is a WorkloadEntry's own name below such a host.
+func WorkloadEntryNameKey(cluster, namespace, name, serviceEntry, host string) string {
+	return resourceKey("WorkloadEntry", cluster, namespace, name, "name", serviceEntry, host)
+}
+
+// WorkloadEntrySliceKey is the key of the resource by which a WorkloadEntry is an endpoint of a headless
+// Service that selects it, or of no Service where nothing selects it.
+func WorkloadEntrySliceKey(cluster, namespace, name, service string) string {
+	return resourceKey("WorkloadEntry", cluster, namespace, name, "slice", service)
+}
+
 // EndpointSliceKey is the key of the resource that an EndpointSlice yields.
 func EndpointSliceKey(cluster, namespace, name string) string {
 	return resourceKey("EndpointSlice", cluster, namespace, name)

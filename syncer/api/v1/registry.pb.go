@@ -1406,7 +1406,10 @@ type Service struct {
 	ExternalName string `protobuf:"bytes,10,opt,name=external_name,json=externalName,proto3" json:"external_name,omitempty"`
 	// The object's creation, in seconds since 1970, for precedence. Zero where it is not known,
 	// which counts as the oldest.
-	CreatedAt     int64 `protobuf:"varint,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	CreatedAt int64 `protobuf:"varint,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// The name of a single endpoint below a host that was claimed. Nobody asked for just this name, so any
+	// other claim of it wins, whatever its namespace.
+	Derived       bool `protobuf:"varint,12,opt,name=derived,proto3" json:"derived,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1516,6 +1519,13 @@ func (x *Service) GetCreatedAt() int64 {
 		return x.CreatedAt
 	}
 	return 0
+}
+
+func (x *Service) GetDerived() bool {
+	if x != nil {
+		return x.Derived
+	}
+	return false
 }
 
 // Port is a port of a Service or of a slice's endpoints.
@@ -1684,11 +1694,13 @@ type Endpoint struct {
 	// One lower-case label, or empty: then the endpoint is named by its dashed address.
 	Hostname string `protobuf:"bytes,2,opt,name=hostname,proto3" json:"hostname,omitempty"`
 	// Conditions as Kubernetes computes them: publishNotReadyAddresses already shows in `ready`.
-	Ready         bool   `protobuf:"varint,3,opt,name=ready,proto3" json:"ready,omitempty"`
-	Serving       bool   `protobuf:"varint,4,opt,name=serving,proto3" json:"serving,omitempty"`
-	Terminating   bool   `protobuf:"varint,5,opt,name=terminating,proto3" json:"terminating,omitempty"`
-	Zone          string `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
-	Node          string `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"`
+	Ready       bool   `protobuf:"varint,3,opt,name=ready,proto3" json:"ready,omitempty"`
+	Serving     bool   `protobuf:"varint,4,opt,name=serving,proto3" json:"serving,omitempty"`
+	Terminating bool   `protobuf:"varint,5,opt,name=terminating,proto3" json:"terminating,omitempty"`
+	Zone        string `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
+	Node        string `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"`
+	// In place of a hostname, one lower-case label or more: a WorkloadEntry's name may have dots.
+	Name          string `protobuf:"bytes,8,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1768,6 +1780,13 @@ func (x *Endpoint) GetZone() string {
 func (x *Endpoint) GetNode() string {
 	if x != nil {
 		return x.Node
+	}
+	return ""
+}
+
+func (x *Endpoint) GetName() string {
+	if x != nil {
+		return x.Name
 	}
 	return ""
 }
@@ -1904,7 +1923,7 @@ const file_v1_registry_proto_rawDesc = "" +
 	"\aservice\x18\x01 \x01(\v2\x1b.meshvm.registry.v1.ServiceH\x00R\aservice\x12J\n" +
 	"\x0eendpoint_slice\x18\x02 \x01(\v2!.meshvm.registry.v1.EndpointSliceH\x00R\rendpointSlice\x12=\n" +
 	"\tnamespace\x18\x03 \x01(\v2\x1d.meshvm.registry.v1.NamespaceH\x00R\tnamespaceB\x06\n" +
-	"\x04body\"\x8f\x03\n" +
+	"\x04body\"\xa9\x03\n" +
 	"\aService\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -1918,7 +1937,8 @@ const file_v1_registry_proto_rawDesc = "" +
 	"\rexternal_name\x18\n" +
 	" \x01(\tR\fexternalName\x12\x1d\n" +
 	"\n" +
-	"created_at\x18\v \x01(\x03R\tcreatedAt\"\x84\x01\n" +
+	"created_at\x18\v \x01(\x03R\tcreatedAt\x12\x18\n" +
+	"\aderived\x18\f \x01(\bR\aderived\"\x84\x01\n" +
 	"\x04Port\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\rR\x06number\x128\n" +
@@ -1930,7 +1950,7 @@ const file_v1_registry_proto_rawDesc = "" +
 	"\acluster\x18\x03 \x01(\tR\acluster\x12\x18\n" +
 	"\aservice\x18\x04 \x01(\tR\aservice\x12:\n" +
 	"\tendpoints\x18\x05 \x03(\v2\x1c.meshvm.registry.v1.EndpointR\tendpoints\x12.\n" +
-	"\x05ports\x18\x06 \x03(\v2\x18.meshvm.registry.v1.PortR\x05ports\"\xbe\x01\n" +
+	"\x05ports\x18\x06 \x03(\v2\x18.meshvm.registry.v1.PortR\x05ports\"\xd2\x01\n" +
 	"\bEndpoint\x12\x1c\n" +
 	"\taddresses\x18\x01 \x03(\fR\taddresses\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12\x14\n" +
@@ -1938,7 +1958,8 @@ const file_v1_registry_proto_rawDesc = "" +
 	"\aserving\x18\x04 \x01(\bR\aserving\x12 \n" +
 	"\vterminating\x18\x05 \x01(\bR\vterminating\x12\x12\n" +
 	"\x04zone\x18\x06 \x01(\tR\x04zone\x12\x12\n" +
-	"\x04node\x18\a \x01(\tR\x04node\"9\n" +
+	"\x04node\x18\a \x01(\tR\x04node\x12\x12\n" +
+	"\x04name\x18\b \x01(\tR\x04name\"9\n" +
 	"\tNamespace\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster*N\n" +
