@@ -1,5 +1,5 @@
 // Package source turns Kubernetes and Istio objects into registry resources: what a Service, an
-// EndpointSlice, a Namespace or a ServiceEntry means to DNS. The packages below it feed it, from an
+// EndpointSlice, a Namespace, a ServiceEntry or a WorkloadEntry means to DNS. The packages below it feed it, from an
 // API server or from a folder of manifests, so that both give the same answers.
 package source
 
@@ -9,6 +9,8 @@ const (
 	KindEndpointSlice = "EndpointSlice"
 	KindNamespace     = "Namespace"
 	KindServiceEntry  = "ServiceEntry"
+	KindWorkloadEntry = "WorkloadEntry"
+	KindPod           = "Pod"
 )
 
 const (

@@ -6,9 +6,12 @@ import (
 	"slices"
 	"testing"
 
+	networking "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/meshvm/meshvm/syncer/registry"
 )
@@ -60,22 +63,34 @@ func say(said map[registry.Object][]string, updates []registry.Update) {
 	}
 }
 
-// randomChange is of one of two Services or three EndpointSlices, which any of the two may own.
+// randomChange is of one of two Services, of three EndpointSlices, which any of the two may own, of two
+// ServiceEntries, or of the workloads that all these may select.
 func randomChange(random *rand.Rand) Change {
 	names := []string{"reviews", "ratings"}
 	var state metav1.Object
-	if random.IntN(2) == 0 {
+	switch random.IntN(6) {
+	case 0:
+		state = randomEntry(random)
+	case 1:
+		state = randomVM(random)
+	case 2:
+		state = randomPod(random)
+	case 3, 4:
 		state = service(func(s *corev1.Service) {
 			s.Name = names[random.IntN(2)]
-			switch random.IntN(4) {
+			switch random.IntN(5) {
 			case 0, 1:
 				headless(s)
+			case 4:
+				selecting(s)
+				s.Spec.PublishNotReadyAddresses = random.IntN(2) == 0
+				s.Spec.Ports = []corev1.ServicePort{{Name: "sql", Port: int32(80 + random.IntN(2)), TargetPort: intstr.FromString("sql")}}
 			case 2:
 				aliasOf([]string{"db.example.com", "192.0.2.1"}[random.IntN(2)])(s)
 			}
 			exportTo([]string{"*", ".", "~", "test"}[random.IntN(4)])(s)
 		})
-	} else {
+	default:
 		state = slice(func(s *discoveryv1.EndpointSlice) {
 			s.Name = []string{"one", "two", "three"}[random.IntN(3)]
 			s.Labels[discoveryv1.LabelServiceName] = names[random.IntN(2)]
@@ -89,4 +104,49 @@ func randomChange(random *rand.Rand) Change {
 		return gone(state)
 	}
 	return present(state)
+}
+
+func randomApp(random *rand.Rand) map[string]string {
+	return map[string]string{"app": []string{"db", "web"}[random.IntN(2)]}
+}
+
+func randomEntry(random *rand.Rand) metav1.Object {
+	return entry(func(e *networkingv1.ServiceEntry) {
+		e.Name = []string{"db", "sql"}[random.IntN(2)]
+		e.Spec.Hosts = [][]string{{"db.example.com"}, {"db.example.com", "*.example.com"}, {"sql.example.com", "db.example.com"}}[random.IntN(3)]
+		e.Spec.Resolution = []networking.ServiceEntry_Resolution{networking.ServiceEntry_NONE, networking.ServiceEntry_STATIC, networking.ServiceEntry_DNS}[random.IntN(3)]
+		e.Spec.ExportTo = []string{[]string{"*", ".", "~"}[random.IntN(3)]}
+		switch random.IntN(4) {
+		case 0:
+			e.Spec.Addresses = []string{"192.0.2.1"}
+		case 1:
+			e.Status.Addresses = status("db.example.com", "240.240.0.1")
+		}
+		if random.IntN(4) == 0 {
+			e.Spec.Endpoints = []*networking.WorkloadEntry{{Address: "192.0.2.9"}}
+		} else {
+			e.Spec.WorkloadSelector = &networking.WorkloadSelector{Labels: randomApp(random)}
+		}
+	})
+}
+
+func randomVM(random *rand.Rand) metav1.Object {
+	return vm([]string{"vm-1", "vm-2", "group-10.0.0.5"}[random.IntN(3)], []string{"10.0.0.1", "10.0.0.2", "fd00::1", "db.internal"}[random.IntN(4)], func(w *networkingv1.WorkloadEntry) {
+		w.Spec.Labels = randomApp(random)
+		if random.IntN(3) == 0 {
+			probed(w)
+		}
+		if random.IntN(3) == 0 {
+			w.Spec.Ports = map[string]uint32{"sql": 3306}
+		}
+	})
+}
+
+func randomPod(random *rand.Rand) metav1.Object {
+	p := pod([]string{"p-1", "p-2"}[random.IntN(2)], []string{"10.0.9.1", "10.0.9.2"}[random.IntN(2)])
+	p.Labels = randomApp(random)
+	if random.IntN(3) == 0 {
+		p.Status.Conditions = nil
+	}
+	return p
 }

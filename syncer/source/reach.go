@@ -39,7 +39,7 @@ func newReach(said *mesh.ServiceEntryVisibility) (Reach, error) {
 			selector := labels.Nothing() // What a rule of a newer Istio selects by is not known.
 			if selected := rule.GetNamespaceSelector(); selected != nil {
 				var err error
-				if selector, err = selectorOf(selected); err != nil {
+				if selector, err = namespaceSelector(selected); err != nil {
 					return Reach{}, fmt.Errorf("serviceEntryVisibility.policies[%d].matchingRules[%d].namespaceSelector: %w", i, j, err)
 				}
 			}
@@ -50,7 +50,7 @@ func newReach(said *mesh.ServiceEntryVisibility) (Reach, error) {
 	return reach, nil
 }
 
-func selectorOf(said *mesh.LabelSelector) (labels.Selector, error) {
+func namespaceSelector(said *mesh.LabelSelector) (labels.Selector, error) {
 	selector := &metav1.LabelSelector{MatchLabels: said.GetMatchLabels()}
 	for _, requirement := range said.GetMatchExpressions() {
 		selector.MatchExpressions = append(selector.MatchExpressions, metav1.LabelSelectorRequirement{

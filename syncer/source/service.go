@@ -2,6 +2,7 @@ package source
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -49,12 +50,27 @@ func (t *Translator) service(d *draft, service *corev1.Service) {
 	if d.rejected {
 		return
 	}
+	t.holdService(name, selectingServiceOf(service, body, visibility))
 	t.services[name] = link{known: true, headless: body.GetHeadless(), visibility: visibility}
 	if nameless {
 		return
 	}
 	d.yield(registryv1.ServiceKey(t.options.Cluster, name.namespace, name.name), visibility,
 		&registryv1.Body{Body: &registryv1.Body_Service{Service: body}})
+}
+
+// selectingServiceOf is a Service that selects WorkloadEntries, nil where it selects none: only those of
+// headless ones are answered.
+func selectingServiceOf(service *corev1.Service, body *registryv1.Service, visibility registry.Visibility) *selectingService {
+	if !body.GetHeadless() || len(service.Spec.Selector) == 0 {
+		return nil
+	}
+	return &selectingService{
+		labels:          maps.Clone(service.Spec.Selector),
+		visibility:      visibility,
+		ports:           selectingPorts(service.Spec.Ports, body.GetPorts()),
+		publishNotReady: service.Spec.PublishNotReadyAddresses,
+	}
 }
 
 func clusterIPsOf(service *corev1.Service) []string {

@@ -2,7 +2,9 @@ package source
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
@@ -10,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
+	"github.com/meshvm/meshvm/syncer/registry"
 )
 
 // serviceEntry translates an Istio ServiceEntry: one resource for each of its hosts.
@@ -24,21 +27,55 @@ func (t *Translator) serviceEntry(d *draft, entry *networkingv1.ServiceEntry) {
 		return
 	}
 
-	addresses := readEntryAddresses(d, entry)
-	ports := entryPorts(d, entry.Spec.GetPorts())
-	for _, host := range entryHosts(d, entry.Spec.GetHosts()) {
-		body := &registryv1.Service{
-			Host:      host,
-			Namespace: d.object.Namespace,
-			Name:      d.object.Name,
-			Cluster:   t.options.Cluster,
-			Origin:    registryv1.Origin_ORIGIN_SERVICE_ENTRY,
-			Ports:     ports,
-			CreatedAt: createdAt(entry.CreationTimestamp),
+	translated := &selectingEntry{
+		labels:     maps.Clone(selectorOf(entry)),
+		visibility: visibility,
+		addresses:  readEntryAddresses(d, entry),
+		ports:      entryPorts(d, entry.Spec.GetPorts()),
+		hosts:      entryHosts(d, entry.Spec.GetHosts()),
+		createdAt:  createdAt(entry.CreationTimestamp),
+	}
+	name := objectName{d.object.Namespace, d.object.Name}
+	if len(translated.labels) > 0 {
+		t.holdServiceEntry(name, translated)
+	} else {
+		t.holdServiceEntry(name, nil)
+	}
+	d.resources = t.entryResources(name, translated)
+}
+
+// entryResources are what a ServiceEntry yields: one resource for each of its hosts.
+func (t *Translator) entryResources(name objectName, entry *selectingEntry) []registry.Resource {
+	endpoints := entry.addresses.endpoints
+	if len(entry.labels) > 0 {
+		endpoints = t.selections.of(name.namespace).podAddresses(entry.labels)
+	}
+	resources := make([]registry.Resource, 0, len(entry.hosts))
+	for _, host := range entry.hosts {
+		body := t.entryBody(name, entry, host)
+		body.Ports = entry.ports
+		body.Addresses, body.AddressKind = entry.addresses.of(host)
+		if body.GetAddresses() == nil && entry.addresses.answersEndpoints(host) && len(endpoints) > 0 {
+			body.Addresses, body.AddressKind = encodeAddresses(endpoints), registryv1.AddressKind_ADDRESS_KIND_ENDPOINT
 		}
-		body.Addresses, body.AddressKind = addresses.of(host)
-		d.yield(registryv1.ServiceEntryKey(t.options.Cluster, d.object.Namespace, d.object.Name, host), visibility,
-			&registryv1.Body{Body: &registryv1.Body_Service{Service: body}})
+		resources = append(resources, registry.Resource{
+			Key:        registryv1.ServiceEntryKey(t.options.Cluster, name.namespace, name.name, host),
+			Visibility: entry.visibility,
+			Body:       &registryv1.Body{Body: &registryv1.Body_Service{Service: body}},
+		})
+	}
+	return resources
+}
+
+// entryBody is a host of a ServiceEntry, without ports and addresses.
+func (t *Translator) entryBody(name objectName, entry *selectingEntry, host string) *registryv1.Service {
+	return &registryv1.Service{
+		Host:      host,
+		Namespace: name.namespace,
+		Name:      name.name,
+		Cluster:   t.options.Cluster,
+		Origin:    registryv1.Origin_ORIGIN_SERVICE_ENTRY,
+		CreatedAt: entry.createdAt,
 	}
 }
 
@@ -66,7 +103,15 @@ type entryAddresses struct {
 	literals  []netip.Addr
 	virtual   map[string]virtualIPs
 	wildcards bool // Whether wildcard hosts may have virtual IPs.
-	endpoints []netip.Addr
+	// byEndpoints is whether hosts without any other address are answered by endpoints, and endpoints are the
+	// ServiceEntry's own.
+	byEndpoints bool
+	endpoints   []netip.Addr
+}
+
+func (a entryAddresses) equal(other entryAddresses) bool {
+	return slices.Equal(a.literals, other.literals) && maps.Equal(a.virtual, other.virtual) && a.wildcards == other.wildcards &&
+		a.byEndpoints == other.byEndpoints && slices.Equal(a.endpoints, other.endpoints)
 }
 
 // virtualIPs are a host's, at most one of each family.
@@ -79,7 +124,17 @@ func readEntryAddresses(d *draft, entry *networkingv1.ServiceEntry) entryAddress
 		addresses.virtual = entryVirtualIPs(d, entry.Status.GetAddresses())
 		addresses.wildcards = resolution == networking.ServiceEntry_DYNAMIC_DNS
 	}
-	if resolution == networking.ServiceEntry_NONE || resolution == networking.ServiceEntry_STATIC {
+	addresses.byEndpoints = resolution == networking.ServiceEntry_NONE || resolution == networking.ServiceEntry_STATIC
+	switch selector := selectorOf(entry); {
+	case selector != nil:
+		// Istio takes no endpoints beside a selector.
+		if len(entry.Spec.GetEndpoints()) > 0 {
+			d.report(Partial, "spec.endpoints", "there is a workloadSelector as well, which counts alone", "endpoints or a workloadSelector")
+		}
+		if len(selector) == 0 {
+			d.report(Served, "spec.workloadSelector.labels", "it is empty and selects nothing", "at least one label")
+		}
+	case addresses.byEndpoints:
 		for _, endpoint := range entry.Spec.GetEndpoints() {
 			// Names and Unix sockets are valid here but answer nothing.
 			if address, err := parseAddress(endpoint.GetAddress()); err == nil {
@@ -90,6 +145,7 @@ func readEntryAddresses(d *draft, entry *networkingv1.ServiceEntry) entryAddress
 	return addresses
 }
 
+// of is the addresses that a host has whatever its endpoints are.
 func (a entryAddresses) of(host string) ([][]byte, registryv1.AddressKind) {
 	if len(a.literals) > 0 {
 		return encodeAddresses(a.literals), registryv1.AddressKind_ADDRESS_KIND_LITERAL
@@ -105,10 +161,13 @@ func (a entryAddresses) of(host string) ([][]byte, registryv1.AddressKind) {
 			return encodeAddresses(addresses), registryv1.AddressKind_ADDRESS_KIND_VIRTUAL_IP
 		}
 	}
-	if len(a.endpoints) > 0 {
-		return encodeAddresses(a.endpoints), registryv1.AddressKind_ADDRESS_KIND_ENDPOINT
-	}
 	return nil, registryv1.AddressKind_ADDRESS_KIND_UNSPECIFIED
+}
+
+// answersEndpoints reports whether a host is answered by endpoints, if there are any.
+func (a entryAddresses) answersEndpoints(host string) bool {
+	_, kind := a.of(host)
+	return a.byEndpoints && kind == registryv1.AddressKind_ADDRESS_KIND_UNSPECIFIED
 }
 
 // entryLiterals are the addresses in the spec. A network of one address is that address; a larger

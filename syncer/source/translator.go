@@ -35,8 +35,8 @@ type Options struct {
 // Change is the present state of one object.
 type Change struct {
 	Object registry.Object
-	// State is the object: a *corev1.Service, *discoveryv1.EndpointSlice, *corev1.Namespace or
-	// Istio's *networkingv1.ServiceEntry. Nil: the object is gone. It is not kept nor modified.
+	// State is the object: a *corev1.Service, *discoveryv1.EndpointSlice, *corev1.Namespace,
+	// *corev1.Pod, or Istio's *networkingv1.ServiceEntry or *networkingv1.WorkloadEntry. Nil: the object is gone. It is not kept nor modified.
 	State metav1.Object
 }
 
@@ -54,6 +54,10 @@ type Translator struct {
 	// slices are the present EndpointSlices by their Service, and serviceOf finds it.
 	slices    map[objectName]map[string]*registryv1.EndpointSlice
 	serviceOf map[objectName]objectName
+
+	selections selections
+	// linked are what the changes of this Translate have to be said again for.
+	linked linked
 }
 
 // objectName is a namespace and a name in it.
@@ -91,6 +95,8 @@ func NewTranslator(options Options) (*Translator, error) {
 		slices:    map[objectName]map[string]*registryv1.EndpointSlice{},
 		serviceOf: map[objectName]objectName{},
 		labels:    map[string]labels.Set{},
+
+		selections: selections{},
 	}, nil
 }
 
@@ -100,6 +106,7 @@ func NewTranslator(options Options) (*Translator, error) {
 func (t *Translator) Translate(changes ...Change) ([]registry.Update, []Problem) {
 	result := batch{at: make(map[registry.Object]int, len(changes))}
 	relinked := map[objectName]bool{}
+	t.linked = newLinked()
 	for _, change := range changes {
 		name := objectName{change.Object.Namespace, change.Object.Name}
 		before := t.services[name]
@@ -109,7 +116,9 @@ func (t *Translator) Translate(changes ...Change) ([]registry.Update, []Problem)
 		if draft.rejected {
 			continue
 		}
-		result.put(registry.Update{Object: change.Object, Resources: draft.resources})
+		if change.Object.Kind != KindPod { // which yields nothing itself
+			result.put(registry.Update{Object: change.Object, Resources: draft.resources})
+		}
 		if change.Object.Kind == KindService && !before.equal(t.services[name]) {
 			relinked[name] = true
 		}
@@ -122,7 +131,22 @@ func (t *Translator) Translate(changes ...Change) ([]registry.Update, []Problem)
 			result.put(t.sliceUpdate(service, t.slices[service][slice]))
 		}
 	}
+	for _, name := range slices.SortedFunc(maps.Keys(t.linked.serviceEntries), byName) {
+		if entry := t.selections.of(name.namespace).serviceEntry(name.name); entry != nil {
+			result.put(registry.Update{Object: t.object(KindServiceEntry, name), Resources: t.entryResources(name, entry)})
+		}
+	}
+	for _, name := range slices.SortedFunc(maps.Keys(t.linked.workloadEntries), byName) {
+		if t.selections.of(name.namespace).workloads()[name.name] != nil {
+			var unheard draft // Its problems are its own, and known.
+			result.put(registry.Update{Object: t.object(KindWorkloadEntry, name), Resources: t.workloadResources(&unheard, name.namespace, name.name)})
+		}
+	}
 	return result.updates, result.problems
+}
+
+func (t *Translator) object(kind string, name objectName) registry.Object {
+	return registry.Object{Kind: kind, Namespace: name.namespace, Name: name.name, Cluster: t.options.Cluster}
 }
 
 func (t *Translator) translate(d *draft, state metav1.Object) {
@@ -137,8 +161,12 @@ func (t *Translator) translate(d *draft, state metav1.Object) {
 		t.namespace(d, state)
 	case *networkingv1.ServiceEntry:
 		t.serviceEntry(d, state)
+	case *networkingv1.WorkloadEntry:
+		t.workloadEntry(d, state)
+	case *corev1.Pod:
+		t.pod(d, state)
 	default:
-		d.reject("kind", fmt.Sprintf("%T yields no names", state), "a Service, EndpointSlice, Namespace or ServiceEntry")
+		d.reject("kind", fmt.Sprintf("%T yields no names", state), "a Service, EndpointSlice, Namespace, Pod, ServiceEntry or WorkloadEntry")
 	}
 }
 
@@ -147,6 +175,11 @@ func (t *Translator) forget(object registry.Object) {
 	switch object.Kind {
 	case KindService:
 		delete(t.services, name)
+		t.holdService(name, nil)
+	case KindServiceEntry:
+		t.holdServiceEntry(name, nil)
+	case KindWorkloadEntry, KindPod:
+		t.forgetWorkload(object.Kind, name)
 	case KindEndpointSlice:
 		t.unlinkSlice(name)
 	case KindNamespace:

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -55,6 +56,9 @@ func render(resource registry.Resource) string {
 			b.WriteString(" " + address(a))
 		}
 		ports(s.GetPorts())
+		if s.GetDerived() {
+			b.WriteString(" derived")
+		}
 		if s.GetCreatedAt() != 0 {
 			fmt.Fprintf(&b, " since %d", s.GetCreatedAt())
 		}
@@ -66,7 +70,10 @@ func render(resource registry.Resource) string {
 			for _, a := range e.GetAddresses() {
 				b.WriteString(address(a) + " ")
 			}
-			fmt.Fprintf(&b, "%q", e.GetHostname())
+			fmt.Fprintf(&b, "%q", cmp.Or(e.GetName(), e.GetHostname()))
+			if e.GetName() != "" {
+				b.WriteString(" N")
+			}
 			if e.GetReady() {
 				b.WriteString(" R")
 			}
@@ -99,6 +106,10 @@ func objectOf(state metav1.Object) registry.Object {
 		object.Kind = KindNamespace
 	case *networkingv1.ServiceEntry:
 		object.Kind = KindServiceEntry
+	case *networkingv1.WorkloadEntry:
+		object.Kind = KindWorkloadEntry
+	case *corev1.Pod:
+		object.Kind = KindPod
 	}
 	return object
 }
