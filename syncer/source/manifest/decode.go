@@ -29,19 +29,17 @@ type kind struct {
 	namespaced bool
 	// decode may return nothing for an object that is passed over.
 	decode func(value) (metav1.Object, []fault)
-	// yieldsNames says whether the object is of any use yet.
-	yieldsNames bool
 }
 
 var istioVersions = []string{"networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"}
 
 // kinds that are read. Objects of all others are passed over: folders hold Deployments too.
 var kinds = []kind{
-	{source.KindService, []string{"v1"}, true, decodeObject[corev1.Service], true},
-	{source.KindNamespace, []string{"v1"}, false, decodeObject[corev1.Namespace], true},
-	{source.KindEndpointSlice, []string{"discovery.k8s.io/v1"}, true, decodeObject[discoveryv1.EndpointSlice], true},
-	{source.KindServiceEntry, istioVersions, true, decodeServiceEntry, true},
-	{"WorkloadEntry", istioVersions, true, decodeWorkloadEntry, false},
+	{source.KindService, []string{"v1"}, true, decodeObject[corev1.Service]},
+	{source.KindNamespace, []string{"v1"}, false, decodeObject[corev1.Namespace]},
+	{source.KindEndpointSlice, []string{"discovery.k8s.io/v1"}, true, decodeObject[discoveryv1.EndpointSlice]},
+	{source.KindServiceEntry, istioVersions, true, decodeServiceEntry},
+	{source.KindWorkloadEntry, istioVersions, true, decodeWorkloadEntry},
 }
 
 // object is one object of a file.
@@ -128,11 +126,7 @@ func (d *decoded) decodeKind(v value, head header) {
 	case state.GetNamespace() == "":
 		state.SetNamespace(metav1.NamespaceDefault)
 	}
-	if kind.yieldsNames {
-		d.objects = append(d.objects, object{kind.name, state, v.line()})
-	} else {
-		d.ignore(head)
-	}
+	d.objects = append(d.objects, object{kind.name, state, v.line()})
 }
 
 func (d *decoded) ignore(head header) {
@@ -207,7 +201,7 @@ func decodeServiceEntry(v value) (metav1.Object, []fault) {
 
 func decodeWorkloadEntry(v value) (metav1.Object, []fault) {
 	entry := &networkingv1.WorkloadEntry{}
-	meta, faults := decodeIstio(v, &entry.Spec, nil)
+	meta, faults := decodeIstio(v, &entry.Spec, &entry.Status)
 	entry.ObjectMeta = meta
 	return entry, faults
 }
@@ -220,7 +214,7 @@ func decodeIstio(v value, spec, status proto.Message) (metav1.ObjectMeta, []faul
 		into proto.Message
 	}{{"spec", spec}, {"status", status}} {
 		raw, found := v.member(part.name)
-		if !found || part.into == nil || string(raw.json) == "null" {
+		if !found || string(raw.json) == "null" {
 			continue
 		}
 		if err := protojson.Unmarshal(raw.json, part.into); err != nil {

@@ -46,8 +46,8 @@ func TestParse(t *testing.T) {
 			objects: []string{"1 ServiceEntry default/a", "6 ServiceEntry default/b", "10 ServiceEntry default/c"},
 		}, {
 			name:    "other kinds are passed over, and a Service that is not Kubernetes' own",
-			content: "apiVersion: apps/v1\nkind: Deployment\nwhatever: true\n---\napiVersion: serving.knative.dev/v1\nkind: Service\n---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: vm}\nspec: {address: 192.0.2.1}\n",
-			passed:  []string{"apps/v1 Deployment", "serving.knative.dev/v1 Service", "networking.istio.io/v1 WorkloadEntry"},
+			content: "apiVersion: apps/v1\nkind: Deployment\nwhatever: true\n---\napiVersion: serving.knative.dev/v1\nkind: Service\n---\napiVersion: networking.istio.io/v1\nkind: WorkloadGroup\nmetadata: {name: vm}\nspec: {}\n",
+			passed:  []string{"apps/v1 Deployment", "serving.knative.dev/v1 Service", "networking.istio.io/v1 WorkloadGroup"},
 		}, {
 			name: "a WorkloadEntry is checked all the same", content: "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: vm}\nspec:\n  ip: 192.0.2.1\n",
 			faults: []string{`5: spec: unknown field "ip"`},

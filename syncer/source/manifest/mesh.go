@@ -22,7 +22,7 @@ func meshKind(name types.NamespacedName) kind {
 			return nil, nil
 		}
 		return decode(v)
-	}, true}
+	}}
 }
 
 // takeMesh has everything follow the mesh configuration, if that is among the changes, or at first. It
