@@ -71,6 +71,36 @@ apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: upstream, namespace: prod}
 spec: {hosts: [upstream.example.net], resolution: DNS, ports: [{number: 443, name: tls, protocol: TLS}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: vms, namespace: prod}
+spec: {clusterIP: None, selector: {app: vm}, ports: [{name: sql, port: 3306, targetPort: sql}, {name: http, port: 80}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: vms, namespace: prod}
+spec:
+  hosts: [vms.example.net, vms.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}, {number: 3306, name: sql, protocol: TCP}]
+  workloadSelector: {labels: {app: vm}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: group-10.2.0.1, namespace: prod}
+spec: {address: 10.2.0.1, labels: {app: vm}, ports: {sql: 33060}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: six, namespace: prod}
+spec: {address: "fd00:2::1", labels: {app: vm}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: sick, namespace: prod, annotations: {proxy.istio.io/health-checks-enabled: "true"}}
+spec: {address: 10.2.0.2, labels: {app: vm}}
 `
 
 // TestExplanationsAreTrue holds what the syncer explains against what a VM answers.
@@ -93,6 +123,9 @@ func TestExplanationsAreTrue(t *testing.T) {
 		"web.prod.svc.cluster.local", "address.prod.svc.cluster.local", "db.prod.svc.cluster.local", "db-0.db.prod.svc.cluster.local",
 		"10-1-0-2.db.prod.svc.cluster.local", "10-1-0-3.db.prod.svc.cluster.local", "10-1-0-9.db.prod.svc.cluster.local", "none.prod.svc.cluster.local",
 		"prod.svc.cluster.local", "empty.svc.cluster.local", "svc.cluster.local", "cluster.local", "api.cluster.local", "x.wild.cluster.local",
+		"vms.prod.svc.cluster.local", "group-10.2.0.1.vms.prod.svc.cluster.local", "2.0.1.vms.prod.svc.cluster.local", "1.vms.prod.svc.cluster.local",
+		"six.vms.prod.svc.cluster.local", "sick.vms.prod.svc.cluster.local", "vms.cluster.local", "group-10.2.0.1.vms.cluster.local", "0.1.vms.cluster.local",
+		"sick.vms.cluster.local", "vms.example.net", "group-10.2.0.1.vms.example.net", "six.vms.example.net", "0.1.vms.example.net", "sick.vms.example.net",
 		"api.example.com", "x.example.com", "upstream.example.net", "example.com", "example.org",
 	}
 	asked := map[explain.Outcome]int{}

@@ -72,7 +72,7 @@ var kinds = []kind{{
 		return listWatch(client.List, client.Watch)
 	},
 	trim: trimService,
-}, endpointSliceKind, customKind(source.KindServiceEntry,
+}, endpointSliceKind, workloadEntryKind, customKind(source.KindServiceEntry,
 	schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "serviceentries"},
 	decodeServiceEntry),
 }
@@ -172,7 +172,7 @@ func trimNamespace(object runtime.Object) metav1.Object {
 	return &corev1.Namespace{ObjectMeta: identity(namespace)}
 }
 
-// someSelector stands for any: that there is one is all that counts.
+// someSelector stands for any: of a Service with cluster IPs, that there is one is all that counts.
 var someSelector = map[string]string{"": ""}
 
 func trimService(object runtime.Object) metav1.Object {
@@ -190,7 +190,12 @@ func trimService(object runtime.Object) metav1.Object {
 		},
 	}
 	trimmed.Annotations = keep(service.Annotations, source.ExportToAnnotation)
-	if len(service.Spec.Selector) > 0 {
+	switch {
+	case len(service.Spec.Selector) == 0:
+	case source.Headless(service):
+		trimmed.Spec.Selector = service.Spec.Selector
+		trimmed.Spec.PublishNotReadyAddresses = service.Spec.PublishNotReadyAddresses
+	default:
 		trimmed.Spec.Selector = someSelector
 	}
 	for _, port := range service.Spec.Ports {
@@ -234,7 +239,7 @@ func decodeServiceEntry(raw *unstructured.Unstructured) (metav1.Object, *fieldFa
 	for _, endpoint := range entry.Spec.GetEndpoints() {
 		endpoint.Labels, endpoint.Ports = nil, nil
 	}
-	entry.Spec.WorkloadSelector, entry.Spec.SubjectAltNames = nil, nil
+	entry.Spec.SubjectAltNames = nil
 	entry.Status.Conditions, entry.Status.ValidationMessages = nil, nil
 	return entry, nil
 }

@@ -61,6 +61,7 @@ type Source struct {
 	selectorless *selectorless
 	meshSighting *meshSighting
 	mesh         *source.MeshFollower
+	podSelectors *podSelectors
 }
 
 // New prepares a source. It sends no request: an API server that cannot be reached is no error.
@@ -101,6 +102,7 @@ func New(config Config) (*Source, error) {
 		selectorless: newSelectorless(),
 		meshSighting: newMeshSighting(),
 		mesh:         mesh,
+		podSelectors: newPodSelectors(),
 	}, nil
 }
 
@@ -136,13 +138,19 @@ func (s *Source) Run(ctx context.Context) error {
 			}
 		})
 	}
+	settledPods := awaited.add("pods that ServiceEntries select")
+	group.Go(func() {
+		if err := s.followPods(ctx, settledPods); err != nil {
+			fail(err)
+		}
+	})
 	for i, k := range kinds {
 		follow := s.followAlways
 		if k.definition != "" {
 			follow = s.followWhileDefined
 		}
 		group.Go(func() {
-			if err := follow(ctx, k, settled[i]); err != nil {
+			if err := follow(ctx, k, s.listed(k, settled[i])); err != nil {
 				fail(err)
 			}
 		})
@@ -175,20 +183,32 @@ func (s *Source) applyUntil(ctx context.Context) {
 
 // followAlways follows a kind that every API server has.
 func (s *Source) followAlways(ctx context.Context, k kind, settled func()) error {
-	return s.inform(ctx, s.labelled(k), s.handler(k), func() {
-		if k.name == source.KindService {
-			s.selectorless.listed()
-		}
-		settled()
-	})
+	return s.inform(ctx, s.labelled(k), s.handler(k), settled)
 }
 
+// handler is given all objects of a kind.
 func (s *Source) handler(k kind) cache.ResourceEventHandler {
 	put := s.enqueue(feed{k.name, k.feed})
-	if k.name == source.KindService {
+	switch k.name {
+	case source.KindService:
 		return handlers{put, s.selectorless}
+	case source.KindServiceEntry:
+		return handlers{put, s.podSelectors}
 	}
 	return put
+}
+
+// listed tells what depends on a kind that all its objects were given to its handler, and then settles it.
+func (s *Source) listed(k kind, settled func()) func() {
+	return func() {
+		switch k.name {
+		case source.KindService:
+			s.selectorless.listed()
+		case source.KindServiceEntry:
+			s.podSelectors.listed()
+		}
+		settled()
+	}
 }
 
 func (s *Source) enqueue(from feed) enqueue {
@@ -250,6 +270,7 @@ func (s *Source) apply(changes []change, observed time.Time) {
 	for _, k := range kinds {
 		s.metrics.objects.WithLabelValues(k.name).Set(float64(s.queue.count(k.name)))
 	}
+	s.metrics.objects.WithLabelValues(source.KindPod).Set(float64(s.queue.count(source.KindPod)))
 }
 
 // report logs the problems that changed objects did not have before.

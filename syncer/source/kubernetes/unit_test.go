@@ -1,6 +1,8 @@
 package kubernetes
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -8,11 +10,14 @@ import (
 	"testing"
 	"time"
 
+	networking "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/meshvm/meshvm/syncer/registry"
@@ -112,11 +117,50 @@ func TestHandlerQueuesWhatHappened(t *testing.T) {
 
 func kindNamed(t *testing.T, name string) kind {
 	t.Helper()
+	if name == source.KindPod {
+		return podKind("prod")
+	}
 	i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == name })
 	if i < 0 {
 		t.Fatalf("no kind %s", name)
 	}
 	return kinds[i]
+}
+
+// linked are objects that select others, or are selected.
+func linked() []source.Change {
+	labels := map[string]string{"app": "vm", "tier": "one"}
+	entry := &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: "selecting"}}
+	entry.Spec.Hosts, entry.Spec.Resolution = []string{"selecting.com"}, networking.ServiceEntry_NONE
+	entry.Spec.WorkloadSelector = &networking.WorkloadSelector{Labels: labels}
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: "selecting"}}
+	service.Spec.ClusterIP, service.Spec.Selector = corev1.ClusterIPNone, labels
+	service.Spec.Ports = []corev1.ServicePort{{Name: "sql", Port: 80, TargetPort: intstr.FromString("sql")}}
+	workload := &networkingv1.WorkloadEntry{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: "selected", Labels: labels}}
+	workload.Spec.Address, workload.Spec.Ports = "192.0.2.9", map[string]uint32{"sql": 3307}
+	var changes []source.Change
+	for kind, state := range map[string]metav1.Object{source.KindServiceEntry: entry, source.KindService: service, source.KindWorkloadEntry: workload} {
+		changes = append(changes, source.Change{
+			Object: registry.Object{Kind: kind, Namespace: state.GetNamespace(), Name: state.GetName()}, State: state,
+		})
+	}
+	slices.SortFunc(changes, func(a, b source.Change) int { return strings.Compare(a.Object.Kind, b.Object.Kind) })
+	return changes
+}
+
+// decoded is an object as Istio's own types read it.
+func decoded[T any, P interface {
+	*T
+	metav1.Object
+}](t *testing.T) func(runtime.Object) metav1.Object {
+	return func(o runtime.Object) metav1.Object {
+		encoded, err := json.Marshal(o)
+		object := P(new(T))
+		if err = errors.Join(err, json.Unmarshal(encoded, object)); err != nil {
+			t.Fatal(err)
+		}
+		return object
+	}
 }
 
 // TestTrimDropsNothingThatNamesDependOn translates objects with everything in them before and after
@@ -169,22 +213,52 @@ func TestTrimDropsNothingThatNamesDependOn(t *testing.T) {
 			},
 			"spec": map[string]any{
 				"hosts": []any{"a.com"}, "exportTo": []any{"."}, "resolution": "STATIC", "subjectAltNames": []any{"secret"},
-				"ports":            []any{map[string]any{"number": int64(80), "name": "http", "targetPort": int64(8080)}},
-				"endpoints":        []any{map[string]any{"address": "192.0.2.1", "labels": map[string]any{"secret": "x"}}},
-				"workloadSelector": map[string]any{"labels": map[string]any{"secret": "x"}},
-				"newFieldOfIstio":  "secret",
+				"ports":           []any{map[string]any{"number": int64(80), "name": "http", "targetPort": int64(8080)}},
+				"endpoints":       []any{map[string]any{"address": "192.0.2.1", "labels": map[string]any{"secret": "x"}}},
+				"newFieldOfIstio": "secret",
 			},
 			"status": map[string]any{
 				"addresses":  []any{map[string]any{"host": "a.com", "value": "240.240.0.1"}},
 				"conditions": []any{map[string]any{"type": "secret"}},
 			},
-		}}, func(o runtime.Object) metav1.Object {
-			entry, fault := decodeServiceEntry(o.(*unstructured.Unstructured))
-			if fault != nil {
-				t.Fatal(fault.err)
-			}
-			return entry
-		}},
+		}}, decoded[networkingv1.ServiceEntry](t)},
+		{source.KindServiceEntry, &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+			"metadata": map[string]any{"namespace": "prod", "name": "x", "labels": map[string]any{"secret": "x"}},
+			"spec": map[string]any{
+				"hosts": []any{"a.com"}, "resolution": "NONE",
+				"workloadSelector": map[string]any{"labels": map[string]any{"app": "vm", "tier": "one"}},
+			},
+		}}, decoded[networkingv1.ServiceEntry](t)},
+		{source.KindService, &corev1.Service{
+			ObjectMeta: meta(map[string]string{"secret": "x"}, nil),
+			Spec: corev1.ServiceSpec{
+				ClusterIP: "None", ClusterIPs: []string{"None"}, Selector: map[string]string{"app": "vm", "tier": "one"},
+				PublishNotReadyAddresses: true, Ports: []corev1.ServicePort{{Name: "sql", Port: 80, TargetPort: intstr.FromString("sql")}},
+			},
+		}, nil},
+		{source.KindWorkloadEntry, &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "networking.istio.io/v1", "kind": "WorkloadEntry",
+			"metadata": map[string]any{
+				"namespace": "prod", "name": "x", "managedFields": []any{map[string]any{"manager": "secret"}},
+				"labels": map[string]any{"app": "vm"}, "annotations": map[string]any{source.HealthCheckAnnotation: "true", "secret": "x"},
+			},
+			"spec": map[string]any{
+				"address": "192.0.2.1", "labels": map[string]any{"tier": "one"}, "ports": map[string]any{"sql": int64(3306)},
+				"network": "secret", "locality": "secret", "serviceAccount": "secret", "weight": int64(7),
+			},
+			"status": map[string]any{"conditions": []any{
+				map[string]any{"type": "Healthy", "status": "True", "message": "secret", "reason": "secret", "lastProbeTime": "2024-01-01T00:00:00Z"},
+			}},
+		}}, decoded[networkingv1.WorkloadEntry](t)},
+		{source.KindPod, &corev1.Pod{
+			ObjectMeta: meta(map[string]string{"app": "vm", "tier": "one"}, map[string]string{"secret": "x"}),
+			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "secret"}}, NodeName: "secret"},
+			Status: corev1.PodStatus{
+				Phase: corev1.PodRunning, PodIP: "10.0.0.7", PodIPs: []corev1.PodIP{{IP: "10.0.0.7"}, {IP: "fd00::7"}}, HostIP: "secret",
+				Conditions: []corev1.PodCondition{{Type: "secret"}, {Type: corev1.PodReady, Status: corev1.ConditionTrue, Reason: "secret"}},
+			},
+		}, nil},
 	} {
 		t.Run(test.kind, func(t *testing.T) {
 			k := kindNamed(t, test.kind)
@@ -193,9 +267,9 @@ func TestTrimDropsNothingThatNamesDependOn(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				updates, problems := translator.Translate(source.Change{
+				updates, problems := translator.Translate(append(linked(), source.Change{
 					Object: registry.Object{Kind: test.kind, Namespace: state.GetNamespace(), Name: state.GetName()}, State: state,
-				})
+				})...)
 				if len(problems) > 0 {
 					t.Errorf("problems: %v", problems)
 				}

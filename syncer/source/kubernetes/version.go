@@ -8,6 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/meshvm/meshvm/syncer/source"
 )
 
 // Istio's kinds are the same in every version that it serves. Which versions those are changes when Istio is
@@ -116,6 +118,9 @@ func (v *versions) unfollow() {
 	for _, followed := range []*version{v.current, v.next} {
 		if followed != nil {
 			v.drop(followed)
+			if followed.kind.name == source.KindServiceEntry {
+				v.source.podSelectors.gone()
+			}
 			v.source.log.Info("no longer following a kind, its definition is gone",
 				"kind", followed.kind.name, "definition", followed.kind.definition, "version", followed.kind.resource.Version)
 		}
