@@ -184,6 +184,22 @@ func TestAnswers(t *testing.T) {
 		{"SRV, endpoint", "10-0-0-2.db.prod.svc.cluster.local. SRV", records(ok,
 			"SRV 0 50 3306 10-0-0-2.db.prod.svc.cluster.local.", "SRV 0 50 9104 10-0-0-2.db.prod.svc.cluster.local.").
 			with("10-0-0-2.db.prod.svc.cluster.local. A 10.0.0.2")},
+		{"endpoint of several labels", "group-10.0.3.5.vms.prod.svc.cluster.local. A", records(ok, "A 10.0.3.5")},
+		{"endpoint of several labels, IPv6", "group-10.0.3.5.vms.prod.svc.cluster.local. AAAA", records(ok, "AAAA fd03::5")},
+		{"endpoint of several labels, other type", "group-10.0.3.5.vms.prod.svc.cluster.local. TXT", noDataOf(zone)},
+		{"endpoint of several labels, not ready", "group-10.0.3.6.vms.prod.svc.cluster.local. A", nameErrorOf(zone)},
+		{"endpoint of several labels, between it and its service", "0.3.5.vms.prod.svc.cluster.local. A", noDataOf(zone)},
+		{"endpoint of several labels, below its service", "5.vms.prod.svc.cluster.local. A", noDataOf(zone)},
+		{"endpoint of several labels, beside it", "group-10.3.5.vms.prod.svc.cluster.local. A", nameErrorOf(zone)},
+		{"endpoint of several labels, below it", "x.group-10.0.3.5.vms.prod.svc.cluster.local. A", nameErrorOf(zone)},
+		{"endpoint of several labels, a label of one that is not ready", "6.vms.prod.svc.cluster.local. A", nameErrorOf(zone)},
+		{"SRV, endpoint of several labels", "_ssh._tcp.vms.prod.svc.cluster.local. SRV", records(ok,
+			"SRV 0 50 22 group-10.0.3.5.vms.prod.svc.cluster.local.").
+			with("group-10.0.3.5.vms.prod.svc.cluster.local. A 10.0.3.5", "group-10.0.3.5.vms.prod.svc.cluster.local. AAAA fd03::5")},
+		{"SRV of an endpoint of several labels", "group-10.0.3.5.vms.prod.svc.cluster.local. SRV", records(ok,
+			"SRV 0 50 22 group-10.0.3.5.vms.prod.svc.cluster.local.").
+			with("group-10.0.3.5.vms.prod.svc.cluster.local. A 10.0.3.5", "group-10.0.3.5.vms.prod.svc.cluster.local. AAAA fd03::5")},
+		{"PTR of an endpoint of several labels", "5.3.0.10.in-addr.arpa. PTR", records(ok, "PTR group-10.0.3.5.vms.prod.svc.cluster.local.")},
 		{"ports are not an endpoint's", "_sql._tcp.db-0.db.prod.svc.cluster.local. SRV", nameErrorOf(zone)},
 		{"addresses of a headless port", "_sql._tcp.db.prod.svc.cluster.local. A", records(ok, "A 10.0.0.1", "A 10.0.0.2")},
 		{"above a headless service's ports", "_tcp.db.prod.svc.cluster.local. A", noDataOf(zone)},

@@ -166,7 +166,7 @@ func TestMirrorMetrics(t *testing.T) {
 	want := strings.NewReader(`
 # HELP coredns_meshvm_resources Number of resources that the mirror holds.
 # TYPE coredns_meshvm_resources gauge
-coredns_meshvm_resources{namespace="vm",syncers="127.0.0.1:1"} 27
+coredns_meshvm_resources{namespace="vm",syncers="127.0.0.1:1"} 29
 `)
 	if err := testutil.CollectAndCompare(p, want, "coredns_meshvm_resources"); err != nil {
 		t.Error(err)

@@ -74,7 +74,7 @@ func vocabulary(tb testing.TB) (names, labels []string) {
 		"cluster.local.", "mesh.example.org.", ".", "svc.cluster.local.", "pod.cluster.local.", "prod.pod.cluster.local.", "dns.cluster.local.",
 		"dns-version.cluster.local.", "prod.svc.cluster.local.", "vm.", "prod.", "prod.svc.", "example.com.", "target.example.net.", "sub.mesh.example.org.",
 		"10.in-addr.arpa.", "in-addr.arpa.", "ip6.arpa.", "d.f.ip6.arpa.", "corp.example.com.",
-		"db-0.db.prod.svc.cluster.local.", "10-0-0-2.db.prod.svc.cluster.local.", "_tcp.reviews.prod.svc.mesh.example.org.", "_tcp.api.example.com.",
+		"db-0.db.prod.svc.cluster.local.", "10-0-0-2.db.prod.svc.cluster.local.", "group-10.0.3.5.vms.prod.svc.cluster.local.", "3.5.vms.prod.svc.cluster.local.", "_tcp.reviews.prod.svc.mesh.example.org.", "_tcp.api.example.com.",
 	}
 	labels = []string{
 		"_tcp", "_udp", "_sctp", "tcp", "_", "*", "_http", "http", "_sql", "_metrics", "_https", "_TLS", "_any", "ns", "dns", "svc", "pod", "1-2-3-4", "fd00--1", "10", "0", "f",

@@ -52,6 +52,8 @@ func TestTransfer(t *testing.T) {
 		withPorts(slice("db-1", "db", "prod",
 			&registryv1.Endpoint{Addresses: addresses("10.0.0.1"), Hostname: "db-0", Ready: true},
 			&registryv1.Endpoint{Addresses: addresses("10.0.0.2"), Hostname: "db-1"}), tcp("sql", 3306)),
+		headless("vms", "prod"),
+		slice("vms-1", "vms", "prod", &registryv1.Endpoint{Addresses: addresses("10.0.3.5"), Name: "group-10.0.3.5", Ready: true}),
 		headless("idle", "prod"),
 		externalName("ext", "prod", "target.example.net"),
 		serviceEntry("api", "api.example.com", "240.240.0.1"),
@@ -73,11 +75,13 @@ func TestTransfer(t *testing.T) {
 			"db.prod.svc." + zone + " SRV 0 100 3306 db-0.db.prod.svc." + zone,
 			"_sql._tcp.db.prod.svc." + zone + " SRV 0 100 3306 db-0.db.prod.svc." + zone,
 			"ext.prod.svc." + zone + " CNAME target.example.net.",
+			"group-10.0.3.5.vms.prod.svc." + zone + " A 10.0.3.5",
 			"reviews.prod.svc." + zone + " A 10.96.0.10",
 			"reviews.prod.svc." + zone + " AAAA fd00::10",
 			"reviews.prod.svc." + zone + " SRV 0 25 80 reviews.prod.svc." + zone,
 			"reviews.prod.svc." + zone + " SRV 0 25 53 reviews.prod.svc." + zone,
 			"_http._tcp.reviews.prod.svc." + zone + " SRV 0 50 80 reviews.prod.svc." + zone,
+			"vms.prod.svc." + zone + " A 10.0.3.5",
 		}
 	}
 	tests := map[string][]string{
