@@ -177,6 +177,8 @@ func TestKubernetes(t *testing.T) {
 		t.Logf("gone in %v", m.answers("payments.example.com.", dns.TypeA, programs.Outside))
 	})
 
+	t.Run("WorkloadEntries and Pods", func(t *testing.T) { c.testWorkloads(t, m) })
+
 	t.Run("API server gone and back", func(t *testing.T) {
 		service := c.createService("lasting", corev1.ServiceSpec{})
 		m.answers(c.host("lasting"), dns.TypeA, service.Spec.ClusterIP)
