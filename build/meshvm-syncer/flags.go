@@ -34,6 +34,7 @@ type settings struct {
 	tls                   *server.TLSFiles     // nil: plaintext
 	bounds                server.Options       // only what the flags of bounds say
 	guard                 registry.GuardOptions
+	vip                   vipSettings
 	logLevel              slog.Level
 	logFormat             string
 
@@ -47,8 +48,7 @@ type rawFlags struct {
 	clusterDomain, defaultExport              string
 	cert, key, clientCA                       string
 	insecure                                  bool
-	vip                                       string
-	vipRanges                                 []string
+	vip                                       vipFlags
 	bounds                                    boundFlags
 	guard                                     guardFlags
 	mesh                                      meshFlags
@@ -68,8 +68,7 @@ func (r *rawFlags) declare(flags *pflag.FlagSet) {
 	flags.StringVar(&r.key, "tls-private-key-file", "", "PEM `FILE` of the certificate's private key; reloaded when it changes")
 	flags.StringVar(&r.clientCA, "client-ca-file", "", "PEM `FILE` of the authorities that VMs' certificates come from; reloaded when it changes")
 	flags.BoolVar(&r.insecure, "insecure", false, "plaintext; only when --listen is a loopback address")
-	flags.StringVar(&r.vip, "vip", "status", "virtual IPs of ServiceEntry hosts without addresses: `MODE` status takes what their status says; allocate is not in this build")
-	flags.StringSliceVar(&r.vipRanges, "vip-ranges", nil, "`RANGES` that --vip allocate assigns from, in CIDR form, separated by commas")
+	r.vip.declare(flags)
 	r.bounds.declare(flags)
 	r.guard.declare(flags)
 	flags.StringVar(&r.logLevel, "log-level", "info", "least `LEVEL` that is logged: debug, info, warn or error")
@@ -125,12 +124,13 @@ func (r *rawFlags) check(given func(name string) bool) (settings, error) {
 	if s.mesh, err = r.mesh.name(given); err != nil {
 		return settings{}, err
 	}
-	for _, step := range []func(*settings) error{r.checkTranslation, r.checkTLS, r.checkListeners, r.checkVIP, r.checkBounds, r.checkGuard, r.checkLog} {
+	for _, step := range []func(*settings) error{r.checkTranslation, r.checkTLS, r.checkListeners, r.checkBounds, r.checkGuard, r.checkLog} {
 		if err := step(&s); err != nil {
 			return settings{}, err
 		}
 	}
-	return s, nil
+	s.vip, err = r.vip.settings(given)
+	return s, err
 }
 
 func (r *rawFlags) checkTranslation(s *settings) error {
@@ -204,27 +204,6 @@ func onLoopback(address string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Unmap().IsLoopback()
-}
-
-func (r *rawFlags) checkVIP(*settings) error {
-	for _, text := range r.vipRanges {
-		prefix, err := netip.ParsePrefix(strings.TrimSpace(text))
-		if err != nil {
-			return fmt.Errorf("--vip-ranges %q: want ranges in CIDR form such as 240.240.0.0/16", text)
-		}
-		if prefix != prefix.Masked() {
-			return fmt.Errorf("--vip-ranges %q: bits are set beyond the prefix; want %s", text, prefix.Masked())
-		}
-	}
-	switch {
-	case r.vip == "allocate":
-		return errors.New("--vip allocate: this build only has --vip status, which takes virtual IPs from the status of ServiceEntries")
-	case r.vip != "status":
-		return fmt.Errorf("--vip %q: want status", r.vip)
-	case len(r.vipRanges) > 0:
-		return errors.New("--vip-ranges goes with --vip allocate only, which this build does not have")
-	}
-	return nil
 }
 
 func (r *rawFlags) checkBounds(s *settings) error { return r.bounds.apply(&s.bounds) }

@@ -36,6 +36,10 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	allocator, err := openAllocator(s, log, metrics)
+	if err != nil {
+		return err
+	}
 	options := s.bounds
 	options.ClusterDomain, options.Version, options.TLS = s.translation.ClusterDomain, version, s.tls
 	options.Metrics, options.Log = metrics, log
@@ -66,6 +70,13 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 			cancel(fmt.Errorf("follow the source: %w", err))
 		}
 	})
+	if allocator != nil {
+		group.Go(func() {
+			if err := allocator.Run(following); err != nil {
+				cancel(fmt.Errorf("give virtual IPs: %w", err))
+			}
+		})
+	}
 	return front.Serve(ctx, vms, people)
 }
 

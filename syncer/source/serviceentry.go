@@ -194,14 +194,6 @@ func entryLiterals(d *draft, texts []string) []netip.Addr {
 	return addresses
 }
 
-// hasVirtualIPs is the rule by which Istio allocates and Envoy listens: an address in the spec, a
-// resolution of NONE or the label says no.
-func hasVirtualIPs(entry *networkingv1.ServiceEntry) bool {
-	return len(entry.Spec.GetAddresses()) == 0 &&
-		entry.Spec.GetResolution() != networking.ServiceEntry_NONE &&
-		!strings.EqualFold(entry.Labels[AutoAllocateLabel], "false")
-}
-
 // entryVirtualIPs are the last address of each family that the status gives each host. Hosts that
 // are no longer in the spec are never asked for.
 func entryVirtualIPs(d *draft, status []*networking.ServiceEntryAddress) map[string]virtualIPs {
