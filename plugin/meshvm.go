@@ -140,6 +140,11 @@ func addressSet(host *mirror.Host, qtype uint16) *mirror.RRset {
 
 func addressed(host *mirror.Host) bool { return host.A != nil || host.AAAA != nil }
 
+// awaited reports whether a host has no address because its virtual IP is still to come.
+func awaited(host *mirror.Host) bool {
+	return host.AddressKind == registryv1.AddressKind_ADDRESS_KIND_PENDING && !addressed(host)
+}
+
 // ttlOf is the TTL that this instance's configuration gives to a host's addresses. The mirror
 // prepares with one instance's TTLs and may be shared by another.
 func (m *Meshvm) ttlOf(host *mirror.Host) uint32 {

@@ -93,6 +93,7 @@ var addressKinds = map[registryv1.AddressKind]string{
 	registryv1.AddressKind_ADDRESS_KIND_LITERAL:    "literal",
 	registryv1.AddressKind_ADDRESS_KIND_VIRTUAL_IP: "virtual-ip",
 	registryv1.AddressKind_ADDRESS_KIND_ENDPOINT:   "endpoint",
+	registryv1.AddressKind_ADDRESS_KIND_PENDING:    "pending",
 }
 
 func kindOf(host *mirror.Host) string {

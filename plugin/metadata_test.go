@@ -43,6 +43,7 @@ func TestMetadata(t *testing.T) {
 	resources := append(mesh(),
 		kindOfEntry("literal", "literal.example.com", registryv1.AddressKind_ADDRESS_KIND_LITERAL, "192.0.2.1"),
 		kindOfEntry("static", "static.example.com", registryv1.AddressKind_ADDRESS_KIND_ENDPOINT, "192.0.2.2"),
+		kindOfEntry("soon", "soon.example.com", registryv1.AddressKind_ADDRESS_KIND_PENDING),
 		kindOfEntry("twin", "twin.example.com", registryv1.AddressKind_ADDRESS_KIND_LITERAL, "240.240.0.1"),
 		kindOfEntry("later", "later.prod.svc.cluster.local", registryv1.AddressKind_ADDRESS_KIND_UNSPECIFIED),
 		serviceResource(registryv1.ServiceKey("", "prod", "imported"), &registryv1.Service{
@@ -72,6 +73,7 @@ func TestMetadata(t *testing.T) {
 		{"virtual IP of a wildcard", "a.b.wild.example.com. A", object("mesh/wild", "ServiceEntry", "virtual-ip")},
 		{"literal address", "literal.example.com. A", object("mesh/literal", "ServiceEntry", "literal")},
 		{"endpoints of a ServiceEntry", "static.example.com. A", object("mesh/static", "ServiceEntry", "endpoint")},
+		{"a virtual IP that is awaited", "soon.example.com. A", object("mesh/soon", "ServiceEntry", "pending")},
 		{"no address, in a zone", "later.prod.svc.cluster.local. A", object("mesh/later", "ServiceEntry", "none")},
 		{"no address, outside", "bare.example.com. A", none},
 		{"port of an overlaid host", "_https._tcp.api.example.com. SRV", object("mesh/api", "ServiceEntry", "virtual-ip")},

@@ -15,13 +15,14 @@ const (
 	nameError
 	failed
 	refused
+	pending
 	passed
 )
 
 // requests counts queries by outcome. The counters are looked up once, because a query has no time to.
 var requests = func() (counters [passed + 1]prometheus.Counter) {
-	vector := counter("requests_total", "Counter of queries that reached the plugin, by outcome: hit, nodata, nxdomain, servfail, refused or passed on.", "outcome")
-	for o, label := range []string{hit: "hit", noData: "nodata", nameError: "nxdomain", failed: "servfail", refused: "refused", passed: "passed"} {
+	vector := counter("requests_total", "Counter of queries that reached the plugin, by outcome: hit, nodata, nxdomain, servfail, refused, pending (nodata until a virtual IP comes) or passed on.", "outcome")
+	for o, label := range []string{hit: "hit", noData: "nodata", nameError: "nxdomain", failed: "servfail", refused: "refused", pending: "pending", passed: "passed"} {
 		counters[o] = vector.WithLabelValues(label)
 	}
 	return counters

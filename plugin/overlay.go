@@ -16,7 +16,7 @@ func (m *Meshvm) resolveOverlay(q *query) (*dns.Msg, outcome) {
 		return m.resolveOverlaidPort(q)
 	}
 	host := m.overlaid(q.state, q.name)
-	if host == nil || !addressed(host) {
+	if host == nil || !addressed(host) && !awaited(host) {
 		return nil, passed
 	}
 	switch q.qtype {
@@ -28,6 +28,9 @@ func (m *Meshvm) resolveOverlay(q *query) (*dns.Msg, outcome) {
 	}
 	if m.tooStale() {
 		return m.replyStale(q)
+	}
+	if awaited(host) {
+		return m.replyAwaited(q, m.zoneOfOne(q))
 	}
 	return m.resolveHost(q, host, m.zoneOfOne(q))
 }

@@ -52,6 +52,13 @@ func (m *Meshvm) replyNoData(q *query, authority *zone) (*dns.Msg, outcome) {
 	return m.finish(q, reply), noData
 }
 
+// replyAwaited replies NODATA for a host whose virtual IP is awaited: its address elsewhere would lead around
+// the mesh.
+func (m *Meshvm) replyAwaited(q *query, authority *zone) (*dns.Msg, outcome) {
+	reply, _ := m.replyNoData(q, authority)
+	return reply, pending
+}
+
 // replyNameError replies that the name does not exist (RFC 2308, section 2.1).
 func (m *Meshvm) replyNameError(q *query, authority *zone) (*dns.Msg, outcome) {
 	reply := m.newReply(q)

@@ -169,7 +169,7 @@ func wildcardHost(state *mirror.State, name, inCluster string) *mirror.Host {
 func (m *Meshvm) hostOf(state *mirror.State, name string) *mirror.Host {
 	zone := m.zoneOf(name)
 	if zone == nil {
-		if host := m.overlaid(state, name); host != nil && addressed(host) {
+		if host := m.overlaid(state, name); host != nil && (addressed(host) || awaited(host)) {
 			return host
 		}
 		return nil
@@ -187,6 +187,9 @@ func (m *Meshvm) hostOf(state *mirror.State, name string) *mirror.Host {
 // resolveZoneHost replies by a host in one of the plugin's zones. One without any address, such as a
 // ServiceEntry that is resolved by DNS and has no virtual IP, may be known further on.
 func (m *Meshvm) resolveZoneHost(q *query, host *mirror.Host, zone *zone) (*dns.Msg, outcome) {
+	if awaited(host) {
+		return m.replyAwaited(q, zone)
+	}
 	if host.Origin == registryv1.Origin_ORIGIN_SERVICE_ENTRY && !addressed(host) && m.config.Fall.Through(q.asked) {
 		return nil, passed
 	}

@@ -145,10 +145,14 @@ func randomService(random *rand.Rand, namespace, name string) registry.Update {
 }
 
 func randomEntry(random *rand.Rand, namespace, name string) registry.Update {
-	return service(&registryv1.Service{
+	s := &registryv1.Service{
 		Host: randomHosts[random.IntN(len(randomHosts))], Namespace: namespace, Name: name, Origin: registryv1.Origin_ORIGIN_SERVICE_ENTRY,
 		AddressKind: registryv1.AddressKind_ADDRESS_KIND_LITERAL, Addresses: randomAddresses(random), Ports: randomPorts(random), CreatedAt: random.Int64N(3),
-	}, randomVisibility(random))
+	}
+	if len(s.Addresses) == 0 && random.IntN(2) == 0 {
+		s.AddressKind = registryv1.AddressKind_ADDRESS_KIND_PENDING
+	}
+	return service(s, randomVisibility(random))
 }
 
 func randomSlice(random *rand.Rand, namespace, name, slice string) registry.Update {

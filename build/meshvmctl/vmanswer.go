@@ -126,6 +126,7 @@ var kinds = map[registryv1.AddressKind]string{
 	registryv1.AddressKind_ADDRESS_KIND_LITERAL:    "literal",
 	registryv1.AddressKind_ADDRESS_KIND_VIRTUAL_IP: "virtual IP",
 	registryv1.AddressKind_ADDRESS_KIND_ENDPOINT:   "endpoint",
+	registryv1.AddressKind_ADDRESS_KIND_PENDING:    "virtual IP awaited",
 }
 
 func objectOf(host *mirror.Host) explain.Object {
@@ -137,6 +138,11 @@ func objectOf(host *mirror.Host) explain.Object {
 }
 
 func addressed(host *mirror.Host) bool { return host.A != nil || host.AAAA != nil }
+
+// awaited reports whether a host has no address because its virtual IP is still to come.
+func awaited(host *mirror.Host) bool {
+	return host.AddressKind == registryv1.AddressKind_ADDRESS_KIND_PENDING && !addressed(host)
+}
 
 // choose makes a host the one that answers.
 func choose(e *explain.Explanation, host *mirror.Host) {
@@ -153,8 +159,11 @@ func answerHost(e *explain.Explanation, state *mirror.State, host *mirror.Host, 
 		e.Outcome, e.Reason = explain.Answered, fmt.Sprintf("%s is an alias: the VM resolves its target in turn", object)
 		e.Records = []explain.Record{{Type: "CNAME", Value: host.ExternalName, TTL: defaultTTL}}
 		return
-	case !inZone && (!addressed(host) || e.Types[0] == "CNAME"):
+	case !inZone && (!addressed(host) && !awaited(host) || e.Types[0] == "CNAME"):
 		e.Outcome, e.Reason = explain.PassedOn, fmt.Sprintf("%s has no such record: the VM asks its upstream servers", object)
+		return
+	case awaited(host):
+		e.Outcome, e.Reason = explain.NoData, fmt.Sprintf("%s has no virtual IP yet: the VM says for a while that there is no address", object)
 		return
 	case host.Headless && !addressed(host):
 		e.Outcome, e.Reason = explain.NameError, fmt.Sprintf("%s is headless and has no ready endpoint", object)

@@ -100,7 +100,7 @@ func newHost(owner string, claims []string, winners []*registryv1.Service, ttls 
 	host := &Host{
 		owner:        owner,
 		Origin:       first.GetOrigin(),
-		AddressKind:  addressKind(winners),
+		AddressKind:  registryv1.JoinedKind(winners),
 		ExternalName: first.GetExternalName(),
 		Claims:       claims,
 	}
@@ -131,16 +131,6 @@ func (e *edit) claims(t *touchedHost) ([]*registryv1.Service, error) {
 		claims[i] = body.GetService()
 	}
 	return claims, nil
-}
-
-// addressKind is what the addresses of joined claims are. One that moves makes all of them move.
-func addressKind(winners []*registryv1.Service) registryv1.AddressKind {
-	for _, winner := range winners {
-		if winner.GetHeadless() || winner.GetAddressKind() == registryv1.AddressKind_ADDRESS_KIND_ENDPOINT {
-			return registryv1.AddressKind_ADDRESS_KIND_ENDPOINT
-		}
-	}
-	return winners[0].GetAddressKind()
 }
 
 // union is the addresses of joined claims, each once, in order.

@@ -154,7 +154,7 @@ func (r randomResources) entry(cluster, namespace string) *registryv1.Resource {
 		"x.db-0.db.prod.svc.cluster.local", "*.prod.svc.cluster.local", "vm-10.0.0.1.db.prod.svc.cluster.local", "0.1.db.prod.svc.cluster.local", "10-0-0-1.web.dev.svc.cluster.local")
 	s := entry(namespace, r.pick("one", "two"), host, r.addresses()...)
 	s.Cluster, s.CreatedAt = cluster, int64(r.IntN(3))
-	s.AddressKind = registryv1.AddressKind(r.IntN(5))
+	s.AddressKind = registryv1.AddressKind(r.IntN(6))
 	s.Headless, s.Derived = r.IntN(20) == 0, r.IntN(4) == 0
 	// One key may move from host to host, as no syncer does and a mirror must bear.
 	return serviceResource(registryv1.ServiceEntryKey(cluster, namespace, s.Name, r.pick("first", "second")), s)

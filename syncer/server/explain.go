@@ -111,6 +111,9 @@ func (e *explanation) answer(c *candidate) error {
 			e.Outcome, e.Reason = explain.NameError, fmt.Sprintf("%s is headless and has no ready endpoint", e.Objects[0])
 			return nil
 		}
+	case c.awaited() && (e.inZone() || e.Types[0] != typeCNAME):
+		e.Outcome, e.Reason = explain.NoData, fmt.Sprintf("%s has no virtual IP yet: the VM says for a while that there is no address", e.Objects[0])
+		return nil
 	case !e.inZone() && !c.addressed():
 		e.unaddressed()
 		return nil
@@ -140,12 +143,7 @@ func (e *explanation) choose(c *candidate) {
 			e.Objects = append(e.Objects, claim.Object)
 		}
 	}
-	e.AddressKind = addressKinds[c.winners[0].GetAddressKind()]
-	for _, winner := range c.winners {
-		if winner.GetAddressKind() == registryv1.AddressKind_ADDRESS_KIND_ENDPOINT {
-			e.AddressKind = addressKinds[winner.GetAddressKind()]
-		}
-	}
+	e.AddressKind = addressKinds[c.joinedKind()]
 	e.Reason = fmt.Sprintf("%s claims it", e.Objects[0])
 	if c.wildcard() && c.Host != e.Name {
 		e.Reason = fmt.Sprintf("%s claims %s, the closest wildcard", e.Objects[0], c.Host)

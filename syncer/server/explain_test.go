@@ -74,6 +74,12 @@ func namespaceObject(name string) registry.Update {
 	}
 }
 
+// awaited is an object whose hosts wait for virtual IPs.
+func awaited(u registry.Update) registry.Update {
+	u.Resources[0].Body.GetService().AddressKind = registryv1.AddressKind_ADDRESS_KIND_PENDING
+	return u
+}
+
 // mesh has one of everything that names are made of.
 func mesh() []registry.Update {
 	external := claim(&registryv1.Service{
@@ -108,6 +114,10 @@ func mesh() []registry.Update {
 		serviceEntry("prod", "deep", "*.b.example.com", 0, registry.VisibleTo("prod"), "192.0.2.11"),
 		withPorts(serviceEntry("prod", "by-dns", "www.example.net", 0, registry.Public()), "https:443/tcp"),
 		serviceEntry("prod", "portless", "portless.example.net", 0, registry.Public(), "192.0.2.20"),
+		awaited(serviceEntry("prod", "late", "late.example.net", 0, registry.Public())),
+		awaited(serviceEntry("prod", "late-inside", "late.prod.svc.cluster.local", 0, registry.Public())),
+		awaited(serviceEntry("prod", "half", "half.example.net", 0, registry.Public())),
+		serviceEntry("prod", "half-b", "half.example.net", 1, registry.Public(), "192.0.2.30"),
 		// In the cluster's zone: the Service is older than it is young.
 		serviceEntry("dev", "usurper", "reviews.prod.svc.cluster.local", 1, registry.Public(), "192.0.2.66"),
 	}
@@ -242,6 +252,11 @@ func TestExplain(t *testing.T) {
 		"SRV outside, no address":            {"_https._tcp.www.example.net", "SRV", "", explain.PassedOn, "", "ServiceEntry prod/by-dns", "has no address"},
 		"SRV outside, a host, no address":    {"www.example.net", "SRV", "", explain.PassedOn, "", "ServiceEntry prod/by-dns", "has no address"},
 		"SRV outside, a host without ports":  {"portless.example.net", "SRV", "", explain.NoData, "", "ServiceEntry prod/portless", "says no port number"},
+		"awaited":                            {"late.example.net", "", "", explain.NoData, "", "ServiceEntry prod/late", "has no virtual IP yet"},
+		"awaited, SRV":                       {"late.example.net", "SRV", "", explain.NoData, "", "ServiceEntry prod/late", "has no virtual IP yet"},
+		"awaited, CNAME":                     {"late.example.net", "CNAME", "", explain.PassedOn, "", "ServiceEntry prod/late", "has no address"},
+		"awaited, in the zone":               {"late.prod" + zone, "", "", explain.NoData, "", "ServiceEntry prod/late-inside", "has no virtual IP yet"},
+		"awaited, another has an address":    {"half.example.net", "", "", explain.Answered, "A 192.0.2.30", "ServiceEntry prod/half, ServiceEntry prod/half-b", ""},
 		"SRV outside, of nothing":            {"_ldap._tcp.corp.example.org", "SRV", "", explain.PassedOn, "", "", "nothing in the mesh claims corp.example.org"},
 		"A of a port outside":                {"_https._tcp.api.example.com", "A", "prod", explain.Answered, "A 192.0.2.10", "ServiceEntry prod/wild", "the closest wildcard"},
 	}

@@ -77,6 +77,19 @@ func (c *candidate) addressed() bool {
 	return slices.ContainsFunc(c.winners, func(s *registryv1.Service) bool { return len(s.GetAddresses()) > 0 })
 }
 
+// joinedKind is what the winners' addresses are. A headless Service's are its endpoints', and said elsewhere.
+func (c *candidate) joinedKind() registryv1.AddressKind {
+	if c.winners[0].GetHeadless() {
+		return c.winners[0].GetAddressKind()
+	}
+	return registryv1.JoinedKind(c.winners)
+}
+
+// awaited reports whether a host has no address because its virtual IP is still to come.
+func (c *candidate) awaited() bool {
+	return c.joinedKind() == registryv1.AddressKind_ADDRESS_KIND_PENDING && !c.addressed()
+}
+
 // object is the first winner's.
 func (c *candidate) object() explain.Object {
 	i := slices.IndexFunc(c.Claims, func(claim explain.Claim) bool { return claim.Winner })

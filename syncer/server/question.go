@@ -164,4 +164,5 @@ var addressKinds = map[registryv1.AddressKind]string{
 	registryv1.AddressKind_ADDRESS_KIND_LITERAL:    "literal",
 	registryv1.AddressKind_ADDRESS_KIND_VIRTUAL_IP: "virtual IP",
 	registryv1.AddressKind_ADDRESS_KIND_ENDPOINT:   "endpoint",
+	registryv1.AddressKind_ADDRESS_KIND_PENDING:    "virtual IP awaited",
 }

@@ -98,3 +98,26 @@ func firstTrue(a, b bool) int {
 		return 1
 	}
 }
+
+// JoinedKind is what the addresses of claims that are joined are. One that moves makes all of them move. A
+// virtual IP is awaited only as long as no claim has an address.
+func JoinedKind(winners []*Service) AddressKind {
+	moves := func(s *Service) bool {
+		return s.GetHeadless() || s.GetAddressKind() == AddressKind_ADDRESS_KIND_ENDPOINT
+	}
+	if slices.ContainsFunc(winners, moves) {
+		return AddressKind_ADDRESS_KIND_ENDPOINT
+	}
+	kind := winners[0].GetAddressKind()
+	for _, winner := range winners {
+		switch awaited := kind == AddressKind_ADDRESS_KIND_PENDING; {
+		case len(winner.GetAddresses()) > 0 && awaited:
+			return winner.GetAddressKind()
+		case len(winner.GetAddresses()) > 0:
+			return kind
+		case winner.GetAddressKind() == AddressKind_ADDRESS_KIND_PENDING:
+			kind = AddressKind_ADDRESS_KIND_PENDING
+		}
+	}
+	return kind
+}

@@ -181,6 +181,9 @@ const (
 	AddressKind_ADDRESS_KIND_VIRTUAL_IP AddressKind = 3
 	// Addresses of a ServiceEntry's own endpoints: they move, so they get the endpoint TTL.
 	AddressKind_ADDRESS_KIND_ENDPOINT AddressKind = 4
+	// None yet: a virtual IP is awaited, and until it comes the answer is that there is no address. A VM
+	// that does not know this kind takes the host for one without addresses, and passes it on.
+	AddressKind_ADDRESS_KIND_PENDING AddressKind = 5
 )
 
 // Enum value maps for AddressKind.
@@ -191,6 +194,7 @@ var (
 		2: "ADDRESS_KIND_LITERAL",
 		3: "ADDRESS_KIND_VIRTUAL_IP",
 		4: "ADDRESS_KIND_ENDPOINT",
+		5: "ADDRESS_KIND_PENDING",
 	}
 	AddressKind_value = map[string]int32{
 		"ADDRESS_KIND_UNSPECIFIED": 0,
@@ -198,6 +202,7 @@ var (
 		"ADDRESS_KIND_LITERAL":     2,
 		"ADDRESS_KIND_VIRTUAL_IP":  3,
 		"ADDRESS_KIND_ENDPOINT":    4,
+		"ADDRESS_KIND_PENDING":     5,
 	}
 )
 
@@ -1972,13 +1977,14 @@ const file_v1_registry_proto_rawDesc = "" +
 	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11ORIGIN_KUBERNETES\x10\x01\x12\x18\n" +
 	"\x14ORIGIN_SERVICE_ENTRY\x10\x02\x12\x19\n" +
-	"\x15ORIGIN_SERVICE_IMPORT\x10\x03*\x9a\x01\n" +
+	"\x15ORIGIN_SERVICE_IMPORT\x10\x03*\xb4\x01\n" +
 	"\vAddressKind\x12\x1c\n" +
 	"\x18ADDRESS_KIND_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17ADDRESS_KIND_CLUSTER_IP\x10\x01\x12\x18\n" +
 	"\x14ADDRESS_KIND_LITERAL\x10\x02\x12\x1b\n" +
 	"\x17ADDRESS_KIND_VIRTUAL_IP\x10\x03\x12\x19\n" +
-	"\x15ADDRESS_KIND_ENDPOINT\x10\x04*[\n" +
+	"\x15ADDRESS_KIND_ENDPOINT\x10\x04\x12\x18\n" +
+	"\x14ADDRESS_KIND_PENDING\x10\x05*[\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fPROTOCOL_TCP\x10\x01\x12\x10\n" +
