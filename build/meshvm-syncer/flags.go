@@ -49,6 +49,7 @@ type rawFlags struct {
 	cert, key, clientCA                       string
 	insecure                                  bool
 	vip                                       vipFlags
+	pending                                   pendingFlags
 	bounds                                    boundFlags
 	guard                                     guardFlags
 	mesh                                      meshFlags
@@ -69,6 +70,7 @@ func (r *rawFlags) declare(flags *pflag.FlagSet) {
 	flags.StringVar(&r.clientCA, "client-ca-file", "", "PEM `FILE` of the authorities that VMs' certificates come from; reloaded when it changes")
 	flags.BoolVar(&r.insecure, "insecure", false, "plaintext; only when --listen is a loopback address")
 	r.vip.declare(flags)
+	r.pending.declare(flags)
 	r.bounds.declare(flags)
 	r.guard.declare(flags)
 	flags.StringVar(&r.logLevel, "log-level", "info", "least `LEVEL` that is logged: debug, info, warn or error")
@@ -124,7 +126,7 @@ func (r *rawFlags) check(given func(name string) bool) (settings, error) {
 	if s.mesh, err = r.mesh.name(given); err != nil {
 		return settings{}, err
 	}
-	for _, step := range []func(*settings) error{r.checkTranslation, r.checkTLS, r.checkListeners, r.checkBounds, r.checkGuard, r.checkLog} {
+	for _, step := range []func(*settings) error{r.checkTranslation, r.checkTLS, r.checkListeners, r.checkPending, r.checkBounds, r.checkGuard, r.checkLog} {
 		if err := step(&s); err != nil {
 			return settings{}, err
 		}
@@ -204,6 +206,11 @@ func onLoopback(address string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Unmap().IsLoopback()
+}
+
+func (r *rawFlags) checkPending(s *settings) (err error) {
+	s.translation.Pending, err = r.pending.options()
+	return err
 }
 
 func (r *rawFlags) checkBounds(s *settings) error { return r.bounds.apply(&s.bounds) }

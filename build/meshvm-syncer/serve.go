@@ -21,6 +21,8 @@ import (
 type follower interface {
 	// Run follows the source until the context ends.
 	Run(ctx context.Context) error
+	// VirtualIPs is what the statuses of the ServiceEntries that are followed say.
+	VirtualIPs() *source.VirtualIPs
 }
 
 // serve puts the parts together and runs them until the context ends or one of them fails.
@@ -38,6 +40,9 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	}
 	allocator, err := openAllocator(s, log, metrics)
 	if err != nil {
+		return err
+	}
+	if err := countPending(metrics, follow.VirtualIPs()); err != nil {
 		return err
 	}
 	options := s.bounds

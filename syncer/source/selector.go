@@ -60,6 +60,8 @@ type selectingEntry struct {
 	ports      []*registryv1.Port
 	createdAt  int64
 	addresses  entryAddresses
+	// held are the hosts that have no address for a while yet.
+	held map[string]bool
 }
 
 // selectorOf is the labels that a ServiceEntry selects workloads by, nil where it has no selector.
@@ -121,7 +123,7 @@ func (s *selectingEntry) equal(other *selectingEntry) bool {
 	}
 	return maps.Equal(s.labels, other.labels) && s.visibility.Equal(other.visibility) && slices.Equal(s.hosts, other.hosts) &&
 		slices.EqualFunc(s.ports, other.ports, func(a, b *registryv1.Port) bool { return proto.Equal(a, b) }) &&
-		s.createdAt == other.createdAt && s.addresses.equal(other.addresses)
+		s.createdAt == other.createdAt && s.addresses.equal(other.addresses) && maps.Equal(s.held, other.held)
 }
 
 func (s *selectingService) equal(other *selectingService) bool {

@@ -35,6 +35,7 @@ func (t *Translator) serviceEntry(d *draft, entry *networkingv1.ServiceEntry) {
 		hosts:      entryHosts(d, entry.Spec.GetHosts()),
 		createdAt:  createdAt(entry.CreationTimestamp),
 	}
+	translated.held = t.virtualIPs.see(d.object, entry, translated.hosts, translated.addresses)
 	name := objectName{d.object.Namespace, d.object.Name}
 	if len(translated.labels) > 0 {
 		t.holdServiceEntry(name, translated)
@@ -57,6 +58,9 @@ func (t *Translator) entryResources(name objectName, entry *selectingEntry) []re
 		body.Addresses, body.AddressKind = entry.addresses.of(host)
 		if body.GetAddresses() == nil && entry.addresses.answersEndpoints(host) && len(endpoints) > 0 {
 			body.Addresses, body.AddressKind = encodeAddresses(endpoints), registryv1.AddressKind_ADDRESS_KIND_ENDPOINT
+		}
+		if len(body.GetAddresses()) == 0 && entry.held[host] {
+			body.AddressKind = registryv1.AddressKind_ADDRESS_KIND_PENDING
 		}
 		resources = append(resources, registry.Resource{
 			Key:        registryv1.ServiceEntryKey(t.options.Cluster, name.namespace, name.name, host),
@@ -101,6 +105,7 @@ func entryHosts(d *draft, hosts []string) []string {
 // first: its spec, the virtual IPs in its status, its own endpoints.
 type entryAddresses struct {
 	literals  []netip.Addr
+	due       bool // Whether hosts are due virtual IPs.
 	virtual   map[string]virtualIPs
 	wildcards bool // Whether wildcard hosts may have virtual IPs.
 	// byEndpoints is whether hosts without any other address are answered by endpoints, and endpoints are the
@@ -117,10 +122,15 @@ func (a entryAddresses) equal(other entryAddresses) bool {
 // virtualIPs are a host's, at most one of each family.
 type virtualIPs struct{ v4, v6 netip.Addr }
 
+// all are the addresses that there are, IPv4 first.
+func (ips virtualIPs) all() []netip.Addr {
+	return slices.DeleteFunc([]netip.Addr{ips.v4, ips.v6}, func(a netip.Addr) bool { return !a.IsValid() })
+}
+
 func readEntryAddresses(d *draft, entry *networkingv1.ServiceEntry) entryAddresses {
 	addresses := entryAddresses{literals: entryLiterals(d, entry.Spec.GetAddresses())}
 	resolution := entry.Spec.GetResolution()
-	if hasVirtualIPs(entry) {
+	if addresses.due = hasVirtualIPs(entry); addresses.due {
 		addresses.virtual = entryVirtualIPs(d, entry.Status.GetAddresses())
 		addresses.wildcards = resolution == networking.ServiceEntry_DYNAMIC_DNS
 	}
@@ -151,13 +161,7 @@ func (a entryAddresses) of(host string) ([][]byte, registryv1.AddressKind) {
 		return encodeAddresses(a.literals), registryv1.AddressKind_ADDRESS_KIND_LITERAL
 	}
 	if a.wildcards || !strings.HasPrefix(host, registryv1.WildcardPrefix) {
-		var addresses []netip.Addr
-		for _, address := range []netip.Addr{a.virtual[host].v4, a.virtual[host].v6} {
-			if address.IsValid() {
-				addresses = append(addresses, address)
-			}
-		}
-		if len(addresses) > 0 {
+		if addresses := a.virtual[host].all(); len(addresses) > 0 {
 			return encodeAddresses(addresses), registryv1.AddressKind_ADDRESS_KIND_VIRTUAL_IP
 		}
 	}

@@ -30,13 +30,16 @@ type Options struct {
 	DefaultExport []string
 	// Cluster names the source cluster where there are several.
 	Cluster string
+	// Pending says what becomes of hosts whose virtual IPs are awaited.
+	Pending Pending
 }
 
 // Change is the present state of one object.
 type Change struct {
 	Object registry.Object
 	// State is the object: a *corev1.Service, *discoveryv1.EndpointSlice, *corev1.Namespace,
-	// *corev1.Pod, or Istio's *networkingv1.ServiceEntry or *networkingv1.WorkloadEntry. Nil: the object is gone. It is not kept nor modified.
+	// *corev1.Pod, or Istio's *networkingv1.ServiceEntry or *networkingv1.WorkloadEntry. Nil: the object is
+	// gone. It is not modified, and a ServiceEntry is kept for as long as a host of it is held back.
 	State metav1.Object
 }
 
@@ -58,6 +61,8 @@ type Translator struct {
 	selections selections
 	// linked are what the changes of this Translate have to be said again for.
 	linked linked
+
+	virtualIPs *VirtualIPs
 }
 
 // objectName is a namespace and a name in it.
@@ -97,6 +102,7 @@ func NewTranslator(options Options) (*Translator, error) {
 		labels:    map[string]labels.Set{},
 
 		selections: selections{},
+		virtualIPs: newVirtualIPs(options.Pending),
 	}, nil
 }
 
@@ -178,6 +184,7 @@ func (t *Translator) forget(object registry.Object) {
 		t.holdService(name, nil)
 	case KindServiceEntry:
 		t.holdServiceEntry(name, nil)
+		t.virtualIPs.forget(object)
 	case KindWorkloadEntry, KindPod:
 		t.forgetWorkload(object.Kind, name)
 	case KindEndpointSlice:

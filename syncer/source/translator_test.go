@@ -3,6 +3,7 @@ package source
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -49,7 +50,7 @@ func render(resource registry.Resource) string {
 		if s.GetExternalName() != "" {
 			b.WriteString(" CNAME " + s.GetExternalName())
 		}
-		if len(s.GetAddresses()) > 0 {
+		if len(s.GetAddresses()) > 0 || s.GetAddressKind() == registryv1.AddressKind_ADDRESS_KIND_PENDING {
 			b.WriteString(" " + strings.TrimPrefix(s.GetAddressKind().String(), "ADDRESS_KIND_"))
 		}
 		for _, a := range s.GetAddresses() {
@@ -354,13 +355,6 @@ func TestTranslateOneObject(t *testing.T) {
 			}),
 			want: []string{"ServiceEntry/prod/db/*.example.com -> *: *.example.com (prod/db) VIRTUAL_IP 240.240.0.1"},
 		}, {
-			name: "no virtual IP where the label says no, in any spelling",
-			state: entry(func(e *networkingv1.ServiceEntry) {
-				e.Labels = map[string]string{AutoAllocateLabel: "False"}
-				e.Status.Addresses = status("db.example.com", "240.240.0.1")
-			}),
-			want: []string{"ServiceEntry/prod/db/db.example.com -> *: db.example.com (prod/db)"},
-		}, {
 			name: "no virtual IP with resolution NONE: its endpoints' addresses",
 			state: entry(func(e *networkingv1.ServiceEntry) {
 				e.Spec.Resolution = networking.ServiceEntry_NONE
@@ -464,6 +458,87 @@ func TestTranslateOneObject(t *testing.T) {
 			}
 			expectLines(t, "resources", got, test.want)
 			expectLines(t, "problems", renderProblems(problems), test.problems)
+		})
+	}
+}
+
+// TestVirtualIPs is Istio's rule of which hosts have the virtual IPs that their status says.
+func TestVirtualIPs(t *testing.T) {
+	labelled := func(value string) func(*networkingv1.ServiceEntry) {
+		return func(e *networkingv1.ServiceEntry) { e.Labels = map[string]string{AutoAllocateLabel: value} }
+	}
+	resolved := func(resolution networking.ServiceEntry_Resolution) func(*networkingv1.ServiceEntry) {
+		return func(e *networkingv1.ServiceEntry) { e.Spec.Resolution = resolution }
+	}
+	named := func(hosts ...string) func(*networkingv1.ServiceEntry) {
+		return func(e *networkingv1.ServiceEntry) { e.Spec.Hosts = hosts }
+	}
+	tests := []struct {
+		name  string
+		edits []func(*networkingv1.ServiceEntry)
+		// status is pairs of host and address, want the addresses by host.
+		status []string
+		want   map[string]string
+	}{
+		{"resolution DNS", nil, []string{"db.example.com", "240.240.0.1"}, map[string]string{"db.example.com": "240.240.0.1"}},
+		{"resolution DNS_ROUND_ROBIN", []func(*networkingv1.ServiceEntry){resolved(networking.ServiceEntry_DNS_ROUND_ROBIN)},
+			[]string{"db.example.com", "240.240.0.1"}, map[string]string{"db.example.com": "240.240.0.1"}},
+		{"resolution STATIC", []func(*networkingv1.ServiceEntry){resolved(networking.ServiceEntry_STATIC)},
+			[]string{"db.example.com", "240.240.0.1"}, map[string]string{"db.example.com": "240.240.0.1"}},
+		{"resolution DYNAMIC_DNS", []func(*networkingv1.ServiceEntry){resolved(networking.ServiceEntry_DYNAMIC_DNS)},
+			[]string{"db.example.com", "240.240.0.1"}, map[string]string{"db.example.com": "240.240.0.1"}},
+		{"resolution NONE: the status is ignored", []func(*networkingv1.ServiceEntry){resolved(networking.ServiceEntry_NONE)},
+			[]string{"db.example.com", "240.240.0.1"}, nil},
+		{"no resolution is NONE", []func(*networkingv1.ServiceEntry){resolved(0)}, []string{"db.example.com", "240.240.0.1"}, nil},
+		{"addresses in the spec: the status is ignored", []func(*networkingv1.ServiceEntry){func(e *networkingv1.ServiceEntry) { e.Spec.Addresses = []string{"192.0.2.5"} }},
+			[]string{"db.example.com", "240.240.0.1"}, map[string]string{"db.example.com": "192.0.2.5"}},
+		{"a network in the spec, which answers nothing: the status is ignored", []func(*networkingv1.ServiceEntry){func(e *networkingv1.ServiceEntry) { e.Spec.Addresses = []string{"192.0.2.0/24"} }},
+			[]string{"db.example.com", "240.240.0.1"}, nil},
+		{"the label false", []func(*networkingv1.ServiceEntry){labelled("false")}, []string{"db.example.com", "240.240.0.1"}, nil},
+		{"the label False", []func(*networkingv1.ServiceEntry){labelled("False")}, []string{"db.example.com", "240.240.0.1"}, nil},
+		{"the label FALSE", []func(*networkingv1.ServiceEntry){labelled("FALSE")}, []string{"db.example.com", "240.240.0.1"}, nil},
+		{"the label fAlSe", []func(*networkingv1.ServiceEntry){labelled("fAlSe")}, []string{"db.example.com", "240.240.0.1"}, nil},
+		{"the label true", []func(*networkingv1.ServiceEntry){labelled("true")}, []string{"db.example.com", "240.240.0.1"}, map[string]string{"db.example.com": "240.240.0.1"}},
+		{"the label with anything else", []func(*networkingv1.ServiceEntry){labelled("no")}, []string{"db.example.com", "240.240.0.1"}, map[string]string{"db.example.com": "240.240.0.1"}},
+		{"the empty label", []func(*networkingv1.ServiceEntry){labelled("")}, []string{"db.example.com", "240.240.0.1"}, map[string]string{"db.example.com": "240.240.0.1"}},
+		{"a wildcard beside an exact host", []func(*networkingv1.ServiceEntry){named("*.example.com", "db.example.com")},
+			[]string{"*.example.com", "240.240.0.1", "db.example.com", "240.240.0.2"}, map[string]string{"db.example.com": "240.240.0.2"}},
+		{"a wildcard beside an exact host with DYNAMIC_DNS", []func(*networkingv1.ServiceEntry){named("*.example.com", "db.example.com"), resolved(networking.ServiceEntry_DYNAMIC_DNS)},
+			[]string{"*.example.com", "240.240.0.1", "db.example.com", "240.240.0.2"},
+			map[string]string{"*.example.com": "240.240.0.1", "db.example.com": "240.240.0.2"}},
+		{"the last of each family counts, whatever is between them", nil,
+			[]string{"db.example.com", "240.240.0.1", "db.example.com", "2001:2::1", "db.example.com", "240.240.0.2", "db.example.com", "2001:2::2"},
+			map[string]string{"db.example.com": "240.240.0.2 2001:2::2"}},
+		{"only IPv6", nil, []string{"db.example.com", "2001:2::1"}, map[string]string{"db.example.com": "2001:2::1"}},
+		{"each host has its own", []func(*networkingv1.ServiceEntry){named("a.example.com", "b.example.com")},
+			[]string{"a.example.com", "240.240.0.1", "b.example.com", "240.240.0.2"},
+			map[string]string{"a.example.com": "240.240.0.1", "b.example.com": "240.240.0.2"}},
+		{"entries for hosts that are not in the spec any more are dropped", []func(*networkingv1.ServiceEntry){named("a.example.com")},
+			[]string{"gone.example.com", "240.240.0.1", "a.example.com", "240.240.0.2", "gone.example.com", "240.240.0.3"},
+			map[string]string{"a.example.com": "240.240.0.2"}},
+		{"an address of no host is nobody's", nil, []string{"other.example.com", "240.240.0.1"}, nil},
+		{"no status yet", nil, nil, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			given := entry(test.edits...)
+			given.Status.Addresses = status(test.status...)
+			updates, _ := newTranslator(t, Options{}).Translate(present(given))
+			got := map[string]string{}
+			for _, resource := range updates[0].Resources {
+				service := resource.Body.GetService()
+				var addresses []string
+				for _, encoded := range service.GetAddresses() {
+					address, _ := netip.AddrFromSlice(encoded)
+					addresses = append(addresses, address.String())
+				}
+				if len(addresses) > 0 {
+					got[service.GetHost()] = strings.Join(addresses, " ")
+				}
+			}
+			if !maps.Equal(got, test.want) {
+				t.Errorf("Addresses: got %v, want %v", got, test.want)
+			}
 		})
 	}
 }

@@ -26,9 +26,17 @@ const (
 	Quarantined State = "quarantine"
 )
 
+// Modes of a Table.
+const (
+	// ModeStatus takes the virtual IPs that a control plane writes.
+	ModeStatus = "status"
+	// ModeAllocate gives them.
+	ModeAllocate = "allocate"
+)
+
 // Table is all virtual IPs, for people and for /debug/vips.
 type Table struct {
-	// Mode is status or allocate.
+	// Mode is ModeStatus or ModeAllocate.
 	Mode string `json:"mode"`
 	// Allocator names the replica that gives addresses, where one does.
 	Allocator string  `json:"allocator,omitempty"`

@@ -32,6 +32,7 @@ type cluster struct {
 	syncer    *programs.Process
 	address   string
 	http      string
+	arguments []string // of the syncer
 }
 
 func newCluster(t *testing.T, options ...controlplane.Option) *cluster {
@@ -59,7 +60,8 @@ func (c *cluster) startSyncer() {
 		c.t.Fatal(err)
 	}
 	c.address, c.http = programs.FreeAddress(c.t), programs.FreeAddress(c.t)
-	c.syncer = programs.Start(c.t, programs.Syncer, "--kubeconfig", kubeconfig, "--insecure", "--listen", c.address, "--http-listen", c.http)
+	c.arguments = []string{"--kubeconfig", kubeconfig, "--insecure", "--listen", c.address, "--http-listen", c.http}
+	c.syncer = programs.Start(c.t, programs.Syncer, c.arguments...)
 }
 
 // host is the name of a Service in the cluster's test namespace.

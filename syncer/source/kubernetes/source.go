@@ -169,6 +169,8 @@ func (s *Source) Run(ctx context.Context) error {
 }
 
 func (s *Source) applyUntil(ctx context.Context) {
+	elapsed := time.NewTimer(0)
+	defer elapsed.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -177,6 +179,14 @@ func (s *Source) applyUntil(ctx context.Context) {
 			s.applyMesh()
 		case <-s.queue.wake:
 			s.applyPending()
+		case now := <-elapsed.C:
+			updates, _ := s.translator.Elapse() // What is wrong with the objects has been reported.
+			s.put(now, updates)
+		}
+		if due := s.translator.ElapsesAt(); due.IsZero() {
+			elapsed.Stop()
+		} else {
+			elapsed.Reset(time.Until(due))
 		}
 	}
 }
@@ -264,14 +274,21 @@ func (s *Source) apply(changes []change, observed time.Time) {
 		found[problem.Object] = append(found[problem.Object], problem)
 	}
 	s.report(changes, found)
-	if err := s.config.Registry.Apply(observed, updates...); err != nil {
-		s.log.Error("the registry refused objects, their last good state stays", "error", err)
-	}
+	s.put(observed, updates)
 	for _, k := range kinds {
 		s.metrics.objects.WithLabelValues(k.name).Set(float64(s.queue.count(k.name)))
 	}
 	s.metrics.objects.WithLabelValues(source.KindPod).Set(float64(s.queue.count(source.KindPod)))
 }
+
+func (s *Source) put(observed time.Time, updates []registry.Update) {
+	if err := s.config.Registry.Apply(observed, updates...); err != nil {
+		s.log.Error("the registry refused objects, their last good state stays", "error", err)
+	}
+}
+
+// VirtualIPs is what the statuses of the ServiceEntries that are followed say.
+func (s *Source) VirtualIPs() *source.VirtualIPs { return s.translator.VirtualIPs() }
 
 // report logs the problems that changed objects did not have before.
 func (s *Source) report(changes []change, found map[registry.Object][]source.Problem) {

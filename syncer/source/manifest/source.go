@@ -130,6 +130,8 @@ func (s *Source) Run(ctx context.Context) (err error) {
 	defer rescan.Stop()
 	settled := time.NewTimer(0) // At once, for links: where they lead is known only now.
 	defer settled.Stop()
+	elapsed := time.NewTimer(0)
+	defer elapsed.Stop()
 	var since time.Time // When the first event came that was not looked into yet.
 	look := func(now time.Time) {
 		observed := cmp.Or(since, now)
@@ -140,9 +142,17 @@ func (s *Source) Run(ctx context.Context) (err error) {
 		}
 	}
 	for {
+		if due := s.translator.ElapsesAt(); due.IsZero() {
+			elapsed.Stop()
+		} else {
+			elapsed.Reset(time.Until(due))
+		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case now := <-elapsed.C:
+			updates, _ := s.translator.Elapse() // What is wrong with the objects has been reported.
+			s.put(now, updates)
 		case <-rescan.C:
 			if since.IsZero() { // Else somebody may be in the middle of writing.
 				look(time.Now())
@@ -221,10 +231,17 @@ func (s *Source) apply(observed time.Time, touched []registry.Object) {
 		updates = append(updates, more...)
 	}
 	s.reportObjects(changes, problems)
+	s.put(observed, updates)
+}
+
+func (s *Source) put(observed time.Time, updates []registry.Update) {
 	if err := s.config.Registry.Apply(observed, updates...); err != nil {
 		s.log.Error("the registry refused objects, their last good state stays", "error", err)
 	}
 }
+
+// VirtualIPs is what the statuses of the ServiceEntries that are followed say.
+func (s *Source) VirtualIPs() *source.VirtualIPs { return s.translator.VirtualIPs() }
 
 func compareObjects(a, b registry.Object) int {
 	return cmp.Or(
