@@ -17,12 +17,7 @@ import (
 
 // serviceEntry translates an Istio ServiceEntry: one resource for each of its hosts.
 func (t *Translator) serviceEntry(d *draft, entry *networkingv1.ServiceEntry) {
-	d.rejectName("metadata.name", d.object.Name, wantSubdomain, validation.IsDNS1123Subdomain(d.object.Name))
-	d.rejectName("metadata.namespace", d.object.Namespace, wantLabel, validation.IsDNS1123Label(d.object.Namespace))
-	visibility := t.visibility(d, "spec.exportTo", entry.Spec.GetExportTo())
-	if len(entry.Spec.GetHosts()) == 0 {
-		d.reject("spec.hosts", "it is empty", "at least one host")
-	}
+	visibility := t.checkEntry(d, entry)
 	if d.rejected {
 		return
 	}
@@ -81,6 +76,28 @@ func (t *Translator) entryBody(name objectName, entry *selectingEntry, host stri
 		Origin:    registryv1.Origin_ORIGIN_SERVICE_ENTRY,
 		CreatedAt: entry.createdAt,
 	}
+}
+
+// checkEntry rejects a ServiceEntry of which nothing can be taken, and reads who sees it.
+func (t *Translator) checkEntry(d *draft, entry *networkingv1.ServiceEntry) registry.Visibility {
+	d.rejectName("metadata.name", d.object.Name, wantSubdomain, validation.IsDNS1123Subdomain(d.object.Name))
+	d.rejectName("metadata.namespace", d.object.Namespace, wantLabel, validation.IsDNS1123Label(d.object.Namespace))
+	visibility := t.visibility(d, "spec.exportTo", entry.Spec.GetExportTo())
+	if len(entry.Spec.GetHosts()) == 0 {
+		d.reject("spec.hosts", "it is empty", "at least one host")
+	}
+	return visibility
+}
+
+// Accepts reports whether Translate would take a change of a ServiceEntry. Other objects it does not judge.
+func (t *Translator) Accepts(change Change) bool {
+	entry, isEntry := change.State.(*networkingv1.ServiceEntry)
+	if !isEntry {
+		return true
+	}
+	draft := draft{object: change.Object}
+	t.checkEntry(&draft, entry)
+	return !draft.rejected
 }
 
 // entryHosts are the hosts that can be served. An invalid one does not touch the others.

@@ -75,11 +75,13 @@ func (s *Source) reportObjects(changes []source.Change, problems []source.Proble
 		byObject[problem.Object] = append(byObject[problem.Object], problem)
 	}
 	for _, change := range changes {
+		of := change.Object
+		problems := slices.Concat(byObject[of], s.allocation.problemsOf(of))
 		at := "gone"
 		if claim, found := s.serving[change.Object]; found {
 			at = claim.at()
 		}
-		for _, problem := range s.problems.Replace(change.Object, byObject[change.Object]) {
+		for _, problem := range s.problems.Replace(of, problems) {
 			level := slog.LevelWarn
 			if problem.Effect == source.Rejected {
 				level = slog.LevelError

@@ -15,6 +15,7 @@ import (
 
 	"github.com/meshvm/meshvm/syncer/registry"
 	"github.com/meshvm/meshvm/syncer/source"
+	"github.com/meshvm/meshvm/syncer/vip"
 )
 
 const (
@@ -40,6 +41,8 @@ type Config struct {
 	Log *slog.Logger
 	// Metrics is where metrics are registered. Nil: nowhere.
 	Metrics prometheus.Registerer
+	// Allocation is how hosts are given virtual IPs. Nil: they have those that a status in a manifest says.
+	Allocation *Allocation
 	// Rescan is the time between two looks at the folder that no event asks for. Zero: two seconds.
 	Rescan time.Duration
 }
@@ -51,7 +54,8 @@ type Source struct {
 	metrics    metrics
 	translator *source.Translator
 	mesh       *source.MeshFollower
-	meshSeen   bool // Whether mesh has seen the folder.
+	meshSeen   bool        // Whether mesh has seen the folder.
+	allocation *allocation // Nil: none.
 
 	folder folder
 	claims claims
@@ -94,7 +98,7 @@ func New(config Config) (*Source, error) {
 		more = append(more, meshKind(config.Mesh.ConfigMap))
 	}
 	config.Rescan = cmp.Or(config.Rescan, defaultRescan)
-	return &Source{
+	s := &Source{
 		config:     config,
 		log:        log,
 		metrics:    metrics,
@@ -108,7 +112,15 @@ func New(config Config) (*Source, error) {
 		},
 		serving:   map[registry.Object]claim{},
 		conflicts: map[registry.Object][]string{},
-	}, nil
+	}
+	if config.Allocation != nil {
+		metrics, err := newAllocationMetrics(config.Metrics)
+		if err != nil {
+			return nil, err
+		}
+		s.allocation = newAllocation(config.Allocation, log, metrics)
+	}
+	return s, nil
 }
 
 // Run loads the folder, reports the source as synced, and follows the folder until ctx is done. It
@@ -142,7 +154,7 @@ func (s *Source) Run(ctx context.Context) (err error) {
 		}
 	}
 	for {
-		if due := s.translator.ElapsesAt(); due.IsZero() {
+		if due := sooner(s.translator.ElapsesAt(), s.allocation.wake()); due.IsZero() {
 			elapsed.Stop()
 		} else {
 			elapsed.Reset(time.Until(due))
@@ -150,9 +162,8 @@ func (s *Source) Run(ctx context.Context) (err error) {
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-elapsed.C:
-			updates, _ := s.translator.Elapse() // What is wrong with the objects has been reported.
-			s.put(now, updates)
+		case <-elapsed.C:
+			s.elapse(time.Now())
 		case <-rescan.C:
 			if since.IsZero() { // Else somebody may be in the middle of writing.
 				look(time.Now())
@@ -221,17 +232,40 @@ func (s *Source) apply(observed time.Time, touched []registry.Object) {
 			changes = append(changes, source.Change{Object: object})
 		}
 	}
-	if changes = s.takeMesh(changes); len(changes) == 0 {
+	s.translate(observed, s.takeMesh(changes))
+}
+
+// elapse does what nothing but time brings: the end of a wait for a virtual IP, or of a quarantine.
+func (s *Source) elapse(now time.Time) {
+	updates, _ := s.translator.Elapse() // What is wrong with the objects has been reported.
+	s.put(now, updates)
+	s.translate(now, nil)
+	s.measure()
+}
+
+// translate brings changed objects into the registry, with the virtual IPs that they are given.
+func (s *Source) translate(observed time.Time, changes []source.Change) {
+	if changes = s.withVirtualIPs(changes); len(changes) == 0 {
 		return
 	}
 	updates, problems := s.translator.Translate(changes...)
 	if due := s.translator.Due(); due != nil {
 		// Their problems are what they were.
-		more, _ := s.translator.Translate(s.picked(due)...)
+		more, _ := s.translator.Translate(s.withVirtualIPs(s.picked(due))...)
 		updates = append(updates, more...)
 	}
 	s.reportObjects(changes, problems)
 	s.put(observed, updates)
+}
+
+// withVirtualIPs is changed objects with the virtual IPs that they are given, and others whose virtual IPs
+// differ now.
+func (s *Source) withVirtualIPs(changes []source.Change) []source.Change {
+	if s.allocation == nil {
+		return changes
+	}
+	defer s.allocation.measure()
+	return s.allocation.follow(changes, s.translator.Accepts, time.Now())
 }
 
 func (s *Source) put(observed time.Time, updates []registry.Update) {
@@ -240,8 +274,16 @@ func (s *Source) put(observed time.Time, updates []registry.Update) {
 	}
 }
 
-// VirtualIPs is what the statuses of the ServiceEntries that are followed say.
+// VirtualIPs is what the statuses of the ServiceEntries that are followed say, those that are given included.
 func (s *Source) VirtualIPs() *source.VirtualIPs { return s.translator.VirtualIPs() }
+
+// Table is all virtual IPs, for people. It is safe for concurrent use.
+func (s *Source) Table() vip.Table {
+	if s.allocation == nil {
+		return s.VirtualIPs().Table()
+	}
+	return s.allocation.table()
+}
 
 func compareObjects(a, b registry.Object) int {
 	return cmp.Or(

@@ -40,6 +40,9 @@ type fixture struct {
 	metrics  *prometheus.Registry
 	mesh     source.MeshOptions
 	stop     func()
+	// allocation of the source that is followed next. Nil: none.
+	allocation *Allocation
+	source     *Source
 }
 
 // newFixture writes files, given by name and content, and follows their folder.
@@ -72,10 +75,13 @@ func (f *fixture) follow(rescan time.Duration) {
 		Log:      slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics:  f.metrics,
 		Rescan:   rescan,
+
+		Allocation: f.allocation,
 	})
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	f.source = s
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
