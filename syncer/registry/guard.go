@@ -22,10 +22,10 @@ type guard struct {
 	passed passed
 	held   map[Object]*hold
 	queue  []*hold // in order of their ends, with some that ended before
-	// endpoints are the holds of those that are held with a Service, and endedServices the Services whose
-	// hold ended in this batch: theirs end with it.
-	endpoints     map[Object][]*hold
-	endedServices map[Object]Release
+	// owned are the holds of those that are held with a Service, or with what selects them, and endedOwners those
+	// whose hold ended in this batch: theirs end with it.
+	owned       map[Object][]*hold
+	endedOwners map[Object]Release
 	// terminating are the kinds that all objects are being deleted of.
 	terminating map[string]bool
 	// released is until when an operator lets all removals of a kind pass.
@@ -49,8 +49,8 @@ func newGuard(r *Registry, source string) *guard {
 		passed:   passed{byObject: map[Object]*passedRemoval{}},
 		held:     map[Object]*hold{},
 
-		endpoints:     map[Object][]*hold{},
-		endedServices: map[Object]Release{},
+		owned:       map[Object][]*hold{},
+		endedOwners: map[Object]Release{},
 
 		terminating: map[string]bool{},
 		released:    map[string]time.Time{},
@@ -83,8 +83,9 @@ func (g *guard) admit(updates []encoded) []encoded {
 	}
 	v := g.judge(updates)
 	admitted := make([]encoded, 0, len(updates))
-	for _, update := range updates {
+	for i, update := range updates {
 		if v.held[update.object] == nil {
+			update.meant = v.meant[update.object] && v.last[update.object] == i
 			admitted = append(admitted, update)
 		}
 	}
@@ -97,10 +98,10 @@ func (g *guard) admit(updates []encoded) []encoded {
 	return append(admitted, g.takeBack(v)...)
 }
 
-// anyRemoval reports whether an update takes something away that is there.
+// anyRemoval reports whether an update takes something away that is there, or may do so and mean it.
 func (g *guard) anyRemoval(updates []encoded) bool {
 	for _, update := range updates {
-		if len(update.entries) == 0 && len(g.registry.keys[update.object]) > 0 {
+		if (len(update.entries) == 0 || update.present) && len(g.registry.keys[update.object]) > 0 {
 			return true
 		}
 	}
@@ -119,6 +120,9 @@ type verdict struct {
 	losses map[*scope]*Loss
 	// back are the objects that the batch brings.
 	back map[Object]bool
+	// meant are the objects that may yield less and are no loss: they are still there, or it is another object
+	// that is gone, without which they are of no use.
+	meant map[Object]bool
 }
 
 // judge finds the removals that are too many. An object's last update counts.
@@ -128,6 +132,7 @@ func (g *guard) judge(updates []encoded) verdict {
 		held:   map[Object]*Loss{},
 		losses: map[*scope]*Loss{},
 		back:   map[Object]bool{},
+		meant:  map[Object]bool{},
 	}
 	for i, update := range updates {
 		v.last[update.object] = i
@@ -139,24 +144,34 @@ func (g *guard) judge(updates []encoded) verdict {
 		}
 		v.back[update.object] = len(update.entries) > 0
 		held := g.held[update.object]
-		if held != nil && len(update.entries) == 0 {
+		if held != nil && len(update.entries) == 0 && !update.present {
 			v.held[update.object] = held.loss // It is gone for the source already.
 		}
 		if held == nil {
 			before := g.registry.entriesOf(update.object)
-			for s := range g.scopesOf(before) {
-				change[s]--
+			gone := len(update.entries) == 0 && len(before) > 0 && !update.present
+			if len(before) > 0 && update.present || gone && g.withoutOwner(updates, v, before) {
+				v.meant[update.object] = true
+			} else {
+				for s := range g.scopesOf(before) {
+					change[s]--
+				}
 			}
-			if len(update.entries) == 0 && len(before) > 0 {
+			if gone {
 				v.removals = append(v.removals, encoded{object: update.object, entries: before})
 			}
 		}
-		for s := range g.scopesOf(update.entries) {
-			change[s]++
+		if !v.meant[update.object] {
+			for s := range g.scopesOf(update.entries) {
+				change[s]++
+			}
 		}
 	}
 	now := g.registry.now()
 	for _, removal := range v.removals {
+		if v.meant[removal.object] {
+			continue // It follows its owner, below.
+		}
 		for s := range g.scopesOf(removal.entries) {
 			loss, judged := v.losses[s]
 			if !judged {
@@ -168,25 +183,38 @@ func (g *guard) judge(updates []encoded) verdict {
 			}
 		}
 	}
-	// Endpoints stay with their Services.
+	// Endpoints stay with their Services, and what is selected with what selects it.
 	for _, removal := range v.removals {
-		if loss := g.lossOfService(v, removal.entries); loss != nil && v.held[removal.object] == nil {
+		if loss := g.lossOfOwner(v, removal.entries); loss != nil && v.held[removal.object] == nil {
 			v.held[removal.object] = loss
 		}
 	}
 	return v
 }
 
-// lossOfService is what the Service of endpoints is held for, nil where it is not.
-func (g *guard) lossOfService(v verdict, entries []*Entry) *Loss {
-	service, found := serviceOf(entries)
-	switch held := g.held[service]; {
+// lossOfOwner is what the owner of entries is held for, nil where it is not.
+func (g *guard) lossOfOwner(v verdict, entries []*Entry) *Loss {
+	owner, found := ownerOf(entries)
+	switch held := g.held[owner]; {
 	case !found:
 		return nil
-	case held != nil && !v.back[service]:
+	case held != nil && !v.back[owner]:
 		return held.loss
 	}
-	return v.held[service]
+	return v.held[owner]
+}
+
+// withoutOwner reports whether entries are what an object yields for another one that is gone, or goes with
+// these updates.
+func (g *guard) withoutOwner(updates []encoded, v verdict, entries []*Entry) bool {
+	if entries[0].Object.Of == (Owner{}) {
+		return false
+	}
+	owner, _ := ownerOf(entries)
+	if last, updated := v.last[owner]; updated {
+		return len(updates[last].entries) == 0
+	}
+	return g.held[owner] != nil || len(g.registry.keys[owner]) == 0
 }
 
 // exceeds is the loss of a scope that is about to have live resources, nil where that is not too much.
@@ -236,6 +264,9 @@ func (g *guard) takeBack(v verdict) []encoded {
 		}
 		var loss *Loss
 		for s := range g.scopesOf(passed.entries) {
+			if passed.meant {
+				break
+			}
 			if batch, found := since[s]; found && passed.batch >= batch && loss == nil {
 				loss = v.losses[s]
 			}
@@ -247,7 +278,7 @@ func (g *guard) takeBack(v verdict) []encoded {
 		}
 	}
 	for _, passed := range rest {
-		if loss := g.lossOfService(v, passed.entries); loss != nil {
+		if loss := g.lossOfOwner(v, passed.entries); loss != nil {
 			comesBack(passed, loss)
 		}
 	}

@@ -26,8 +26,13 @@ func (g *guard) replace(update encoded) {
 	}
 	g.add(update.entries, +1, 0)
 	g.passed.forget(update.object)
-	if g.active && len(update.entries) == 0 && len(before) > 0 {
-		g.passed.add(update.object, before, g.batch, g.registry.now(), g.options.Window)
+	if update.meant {
+		for s := range g.scopesOf(before) {
+			s.meant++
+		}
+	}
+	if g.active && len(update.entries) == 0 && len(before) > 0 && !update.present {
+		g.passed.add(&passedRemoval{update.object, before, g.batch, g.registry.now(), update.meant}, g.options.Window)
 	}
 }
 
@@ -65,12 +70,12 @@ func (g *guard) settle() []encoded {
 			return true
 		}))
 	}
-	for service, why := range g.endedServices {
-		endpoints := slices.DeleteFunc(g.endpoints[service], func(h *hold) bool { return h.ended })
-		delete(g.endpoints, service)
-		removals = append(removals, g.release(why, endpoints)...)
+	for owner, why := range g.endedOwners {
+		owned := slices.DeleteFunc(g.owned[owner], func(h *hold) bool { return h.ended })
+		delete(g.owned, owner)
+		removals = append(removals, g.release(why, owned)...)
 	}
-	clear(g.endedServices)
+	clear(g.endedOwners)
 	for _, s := range g.dirty {
 		s.settle(now, g.batch, now.Add(-g.options.Window))
 	}
@@ -105,10 +110,16 @@ func (g *guard) scopesOf(entries []*Entry) iter.Seq[*scope] {
 	}
 }
 
-// serviceOf is the Service that endpoints belong to, without which they are of no use. False: the entries
-// are something else.
-func serviceOf(entries []*Entry) (Object, bool) {
-	if len(entries) == 0 || entries[0].subject.service == (serviceName{}) {
+// ownerOf is the object without which entries are of no use: the Service that endpoints belong to, or what
+// selects what these stand for. False: the entries are something else.
+func ownerOf(entries []*Entry) (Object, bool) {
+	if len(entries) == 0 {
+		return Object{}, false
+	}
+	if object := entries[0].Object; object.Of != (Owner{}) {
+		return Object{Kind: object.Of.Kind, Namespace: object.Namespace, Name: object.Of.Name, Cluster: object.Cluster}, true
+	}
+	if entries[0].subject.service == (serviceName{}) {
 		return Object{}, false
 	}
 	of := entries[0].subject.service

@@ -39,8 +39,8 @@ type hold struct {
 func (g *guard) hold(object Object, entries []*Entry, loss *Loss) {
 	now := g.registry.now()
 	held := &hold{object: object, resources: len(entries), loss: loss, until: now.Add(g.options.Hold)}
-	if service, found := serviceOf(entries); found && loss.Kind != object.Kind {
-		g.endpoints[service] = append(g.endpoints[service], held)
+	if owner, found := ownerOf(entries); found && loss.Kind != object.Kind {
+		g.owned[owner] = append(g.owned[owner], held)
 	}
 	g.held[object] = held
 	if len(g.queue) > 2*len(g.held)+16 {
@@ -58,8 +58,8 @@ func (g *guard) hold(object Object, entries []*Entry, loss *Loss) {
 func (g *guard) end(held *hold, why Release) {
 	held.ended = true
 	delete(g.held, held.object)
-	if held.object.Kind == "Service" {
-		g.endedServices[held.object] = why
+	if held.object.Kind == "Service" || held.object.Kind == "ServiceEntry" {
+		g.endedOwners[held.object] = why
 	}
 	g.ended(held, why)
 }

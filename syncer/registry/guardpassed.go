@@ -16,13 +16,13 @@ type passedRemoval struct {
 	entries []*Entry // nil: the object is there again
 	batch   uint64
 	at      time.Time
+	meant   bool // Its owner was gone: it comes back with that only.
 }
 
-func (p *passed) add(object Object, entries []*Entry, batch uint64, now time.Time, window time.Duration) {
-	removal := &passedRemoval{object, entries, batch, now}
+func (p *passed) add(removal *passedRemoval, window time.Duration) {
 	p.order = append(p.order, removal)
-	p.byObject[object] = removal
-	for len(p.order) > maxPassed || p.order[0].entries == nil || now.Sub(p.order[0].at) > window {
+	p.byObject[removal.object] = removal
+	for len(p.order) > maxPassed || p.order[0].entries == nil || removal.at.Sub(p.order[0].at) > window {
 		oldest := p.order[0]
 		p.order[0] = nil
 		p.order = p.order[1:]

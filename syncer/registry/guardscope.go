@@ -47,6 +47,8 @@ type scope struct {
 	// live is how many there are by the source's word, and held how many there are beside those.
 	live, held int
 	dirty      bool
+	// meant is how many went in this batch and are no loss.
+	meant int
 
 	// settled is live when the latest batch ended, and levels are what it was before that, the earliest
 	// first. Each is lower than the one before: a level that was reached again later says nothing.
@@ -82,6 +84,7 @@ func (s *scope) peak(start time.Time) (resources int, until uint64) {
 // settle notes what a batch has done. Levels that ended before start are forgotten.
 func (s *scope) settle(now time.Time, batch uint64, start time.Time) {
 	s.dirty = false
+	s.forgo()
 	if s.held == 0 {
 		s.base = 0
 	}
@@ -93,6 +96,21 @@ func (s *scope) settle(now time.Time, batch uint64, start time.Time) {
 	}
 	s.settled = s.live
 	s.peak(start)
+}
+
+// forgo makes the scope one that never had what went and is no loss.
+func (s *scope) forgo() {
+	if s.meant == 0 {
+		return
+	}
+	s.settled -= s.meant
+	for i := range s.levels {
+		s.levels[i].resources -= s.meant
+	}
+	if s.base > 0 {
+		s.base = max(1, s.base-s.meant)
+	}
+	s.meant = 0
 }
 
 // drop forgets the levels that are no higher than one that came after them.

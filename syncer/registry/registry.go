@@ -117,6 +117,8 @@ type encoded struct {
 	entries []*Entry
 	// held is not nil where the object is gone for its source and comes back nevertheless. See guard.
 	held *Loss
+	// present is as in Update, and meant is set where what goes is no loss. See guard.
+	present, meant bool
 }
 
 func (r *Registry) apply(guard *guard, observed time.Time, updates []Update) error {
@@ -128,7 +130,7 @@ func (r *Registry) apply(guard *guard, observed time.Time, updates []Update) err
 			problems = append(problems, err)
 			continue
 		}
-		ready = append(ready, encoded{object: update.Object, entries: entries})
+		ready = append(ready, encoded{object: update.Object, entries: entries, present: update.Present})
 	}
 
 	r.mu.Lock()

@@ -14,7 +14,13 @@ type Object struct {
 	Namespace, Name string
 	// Cluster is the source cluster, empty for the only one.
 	Cluster string
+	// Of is set where this is only what the object yields for another one: a WorkloadEntry for a ServiceEntry
+	// that selects it. Without that other one it is of no use.
+	Of Owner
 }
+
+// Owner names an object in the same namespace and cluster.
+type Owner struct{ Kind, Name string }
 
 // String is `Kind namespace/name`.
 func (o Object) String() string {
@@ -43,6 +49,9 @@ type Resource struct {
 type Update struct {
 	Object    Object
 	Resources []Resource
+	// Present says that the object is there, though it may yield nothing, or what nobody sees: whatever went,
+	// nothing has vanished, and no guard counts or holds it back.
+	Present bool
 }
 
 // Source is one feeder's access to the registry. Its methods are safe for concurrent use, but

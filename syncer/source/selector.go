@@ -134,14 +134,17 @@ func (s *selectingService) equal(other *selectingService) bool {
 		slices.Equal(s.ports, other.ports) && s.publishNotReady == other.publishNotReady
 }
 
-// linked are the objects that must be said again for a change of another object.
+// linked are the objects that must be said again, most of them for a change of another object.
 type linked struct {
+	// workloadEntries are true where they changed themselves.
 	workloadEntries map[objectName]bool
 	serviceEntries  map[objectName]bool
+	// gone are the ServiceEntries and Services that went.
+	gone map[registry.Object]bool
 }
 
 func newLinked() linked {
-	return linked{workloadEntries: map[objectName]bool{}, serviceEntries: map[objectName]bool{}}
+	return linked{workloadEntries: map[objectName]bool{}, serviceEntries: map[objectName]bool{}, gone: map[registry.Object]bool{}}
 }
 
 // holdServiceEntry makes a ServiceEntry that selects workloads known, or one that does not, nil, forgotten.
@@ -176,7 +179,8 @@ func (t *Translator) holdService(name objectName, is *selectingService) {
 func (t *Translator) relink(namespace string, was, is map[string]string) {
 	for name, w := range t.selections.of(namespace).workloads() {
 		if w.selectedBy(was) || w.selectedBy(is) {
-			t.linked.workloadEntries[objectName{namespace, name}] = true
+			changed := objectName{namespace, name}
+			t.linked.workloadEntries[changed] = t.linked.workloadEntries[changed]
 		}
 	}
 	t.selections.leave(namespace)
@@ -196,6 +200,9 @@ func (t *Translator) podChanged(namespace string, was, is *workload) {
 
 // forgetWorkload forgets a WorkloadEntry or a Pod.
 func (t *Translator) forgetWorkload(kind string, name objectName) {
+	if kind == KindWorkloadEntry {
+		t.linked.workloadEntries[name] = true
+	}
 	held := t.selections[name.namespace]
 	if held == nil {
 		return

@@ -50,6 +50,7 @@ func (t *Translator) service(d *draft, service *corev1.Service) {
 	if d.rejected {
 		return
 	}
+	delete(t.linked.gone, d.object)
 	t.holdService(name, selectingServiceOf(service, body, visibility))
 	t.services[name] = link{known: true, headless: body.GetHeadless(), visibility: visibility}
 	if nameless {

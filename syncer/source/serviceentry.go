@@ -32,6 +32,7 @@ func (t *Translator) serviceEntry(d *draft, entry *networkingv1.ServiceEntry) {
 	}
 	translated.held = t.virtualIPs.see(d.object, entry, translated.hosts, translated.addresses)
 	name := objectName{d.object.Namespace, d.object.Name}
+	delete(t.linked.gone, d.object)
 	if len(translated.labels) > 0 {
 		t.holdServiceEntry(name, translated)
 	} else {

@@ -59,6 +59,8 @@ type Translator struct {
 	serviceOf map[objectName]objectName
 
 	selections selections
+	// yielded is for whom each WorkloadEntry has yielded something last.
+	yielded map[objectName]map[registry.Owner]bool
 	// linked are what the changes of this Translate have to be said again for.
 	linked linked
 
@@ -103,6 +105,7 @@ func NewTranslator(options Options) (*Translator, error) {
 
 		selections: selections{},
 		virtualIPs: newVirtualIPs(options.Pending),
+		yielded:    map[objectName]map[registry.Owner]bool{},
 	}, nil
 }
 
@@ -122,7 +125,7 @@ func (t *Translator) Translate(changes ...Change) ([]registry.Update, []Problem)
 		if draft.rejected {
 			continue
 		}
-		if change.Object.Kind != KindPod { // which yields nothing itself
+		if change.Object.Kind != KindPod && change.Object.Kind != KindWorkloadEntry { // for which others decide
 			result.put(registry.Update{Object: change.Object, Resources: draft.resources})
 		}
 		if change.Object.Kind == KindService && !before.equal(t.services[name]) {
@@ -143,9 +146,12 @@ func (t *Translator) Translate(changes ...Change) ([]registry.Update, []Problem)
 		}
 	}
 	for _, name := range slices.SortedFunc(maps.Keys(t.linked.workloadEntries), byName) {
-		if t.selections.of(name.namespace).workloads()[name.name] != nil {
-			var unheard draft // Its problems are its own, and known.
-			result.put(registry.Update{Object: t.object(KindWorkloadEntry, name), Resources: t.workloadResources(&unheard, name.namespace, name.name)})
+		draft := draft{object: t.object(KindWorkloadEntry, name)}
+		for _, update := range t.workloadUpdates(&draft, name) {
+			result.put(update)
+		}
+		if changed := t.linked.workloadEntries[name]; changed {
+			result.problems = append(result.problems, draft.problems...)
 		}
 	}
 	return result.updates, result.problems
@@ -182,9 +188,11 @@ func (t *Translator) forget(object registry.Object) {
 	case KindService:
 		delete(t.services, name)
 		t.holdService(name, nil)
+		t.linked.gone[object] = true
 	case KindServiceEntry:
 		t.holdServiceEntry(name, nil)
 		t.virtualIPs.forget(object)
+		t.linked.gone[object] = true
 	case KindWorkloadEntry, KindPod:
 		t.forgetWorkload(object.Kind, name)
 	case KindEndpointSlice:

@@ -77,7 +77,7 @@ func (t *Translator) workloadEntry(d *draft, entry *networkingv1.WorkloadEntry) 
 		w.hostname = ""
 	}
 	t.selections.in(d.object.Namespace).entries[d.object.Name] = w
-	d.resources = t.workloadResources(d, d.object.Namespace, d.object.Name)
+	t.linked.workloadEntries[objectName{d.object.Namespace, d.object.Name}] = true
 }
 
 // workloadLabels are the labels of the spec and of the object, of which the latter are the stronger, as in

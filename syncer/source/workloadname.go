@@ -1,7 +1,9 @@
 package source
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -10,34 +12,55 @@ import (
 	"github.com/meshvm/meshvm/syncer/registry"
 )
 
-// workloadResources are what a WorkloadEntry yields: for each ServiceEntry that selects it, a share of the
-// hosts that endpoints answer and a name of its own below every host; for each headless Service that selects
-// it, a slice. Every WorkloadEntry has resources of its own, so that a change of one costs the same whether
-// it is one of two or of a thousand.
+// workloadUpdates are what a WorkloadEntry yields: for each ServiceEntry that selects it, a share of the hosts
+// that endpoints answer and a name of its own below every host; for each headless Service that selects it, a
+// slice. It has resources of its own, so that a change of one costs the same whether it is one of two or of a
+// thousand; and those for each that selects it are apart, so that the shrink guard can keep them together with
+// that one.
 //
-// An unhealthy one yields the same, but nobody sees it; and one that nothing selects yields something that
-// nobody sees too. So the shrink guard can tell a WorkloadEntry that is gone from one that is there, and
-// is no more an answer.
-func (t *Translator) workloadResources(d *draft, namespace, name string) []registry.Resource {
-	selection := t.selections.of(namespace)
-	w := selection.entries[name]
-	var resources []registry.Resource
-	for _, selecting := range sortedNames(selection.serviceEntries) {
-		entry := selection.serviceEntries[selecting]
-		if len(w.addresses) > 0 && w.selectedBy(entry.labels) {
-			resources = append(resources, t.workloadHosts(d, objectName{namespace, name}, w, selecting, entry)...)
+// An unhealthy one yields the same, but nobody sees it. So an explanation can tell why.
+func (t *Translator) workloadUpdates(d *draft, name objectName) []registry.Update {
+	selection := t.selections.of(name.namespace)
+	w := selection.workloads()[name.name]
+	was, is := t.yielded[name], map[registry.Owner]bool{}
+	var updates []registry.Update
+	yield := func(owner registry.Owner, present bool, resources ...registry.Resource) {
+		object := t.object(KindWorkloadEntry, name)
+		object.Of = owner
+		updates = append(updates, registry.Update{Object: object, Resources: resources, Present: present})
+		is[owner] = len(resources) > 0
+	}
+	if w != nil && len(w.addresses) > 0 {
+		for _, selecting := range sortedNames(selection.serviceEntries) {
+			if entry := selection.serviceEntries[selecting]; w.selectedBy(entry.labels) {
+				if hosts := t.workloadHosts(d, name, w, selecting, entry); len(hosts) > 0 {
+					yield(registry.Owner{Kind: KindServiceEntry, Name: selecting}, true, hosts...)
+				}
+			}
+		}
+		for _, selecting := range sortedNames(selection.services) {
+			if service := selection.services[selecting]; w.selectedBy(service.labels) {
+				yield(registry.Owner{Kind: KindService, Name: selecting}, true, t.workloadSlice(name, w, selecting, service))
+			}
 		}
 	}
-	for _, selecting := range sortedNames(selection.services) {
-		service := selection.services[selecting]
-		if len(w.addresses) > 0 && w.selectedBy(service.labels) {
-			resources = append(resources, t.workloadSlice(objectName{namespace, name}, w, selecting, service))
+	for _, owner := range slices.SortedFunc(maps.Keys(was), compareOwners) {
+		if !is[owner] {
+			gone := t.linked.gone[t.object(owner.Kind, objectName{name.namespace, owner.Name})]
+			yield(owner, w != nil && !gone)
 		}
 	}
-	if len(resources) == 0 {
-		resources = append(resources, t.workloadSlice(objectName{namespace, name}, w, "", &selectingService{}))
+	maps.DeleteFunc(is, func(_ registry.Owner, yields bool) bool { return !yields })
+	if len(is) == 0 {
+		delete(t.yielded, name)
+	} else {
+		t.yielded[name] = is
 	}
-	return resources
+	return updates
+}
+
+func compareOwners(a, b registry.Owner) int {
+	return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Name, b.Name))
 }
 
 // workloadHosts is a WorkloadEntry's part in the hosts of a ServiceEntry that selects it.
@@ -87,8 +110,7 @@ func (w *workload) entryPorts(ports []*registryv1.Port) []*registryv1.Port {
 	return own
 }
 
-// workloadSlice is a WorkloadEntry as an endpoint of a headless Service that selects it. Without the name of
-// one it is nobody's.
+// workloadSlice is a WorkloadEntry as an endpoint of a headless Service that selects it.
 func (t *Translator) workloadSlice(name objectName, w *workload, selecting string, service *selectingService) registry.Resource {
 	endpoint := &registryv1.Endpoint{
 		Addresses: encodeAddresses(w.addresses),
@@ -119,7 +141,7 @@ func (t *Translator) workloadSlice(name objectName, w *workload, selecting strin
 	}
 	return registry.Resource{
 		Key:        registryv1.WorkloadEntrySliceKey(t.options.Cluster, name.namespace, name.name, selecting),
-		Visibility: service.visibility, // Nobody's, without a Service.
+		Visibility: service.visibility,
 		Body:       &registryv1.Body{Body: &registryv1.Body_EndpointSlice{EndpointSlice: slice}},
 	}
 }

@@ -48,7 +48,7 @@ func WorkloadEntryNameKey(cluster, namespace, name, serviceEntry, host string) s
 }
 
 // WorkloadEntrySliceKey is the key of the resource by which a WorkloadEntry is an endpoint of a headless
-// Service that selects it, or of no Service where nothing selects it.
+// Service that selects it.
 func WorkloadEntrySliceKey(cluster, namespace, name, service string) string {
 	return resourceKey("WorkloadEntry", cluster, namespace, name, "slice", service)
 }

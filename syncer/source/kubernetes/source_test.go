@@ -474,7 +474,7 @@ func TestRequestsAreThrifty(t *testing.T) {
 		"/apis/discovery.k8s.io/v1/endpointslices?": {
 			"accept=application/vnd.kubernetes.protobuf", "labelSelector=service.kubernetes.io%2Fheadless"},
 		"/apis/apiextensions.k8s.io/v1/customresourcedefinitions?": {
-			"as=PartialObjectMetadata", "fieldSelector=metadata.name%3Dserviceentries.networking.istio.io"},
+			"as=PartialObjectMetadata", "fieldSelector=metadata.name%3D", ".networking.istio.io&"},
 	} {
 		found := false
 		for _, seen := range recorder.seen {

@@ -273,30 +273,45 @@ func TestPodsOfOneNamespaceMayBeForbidden(t *testing.T) {
 	f.eventually("the source to be healthy again", f.healthy)
 }
 
-// TestADeletedDefinitionOfWorkloadEntriesTakesNothingAway: WorkloadEntries are guarded as all that people make.
-func TestADeletedDefinitionOfWorkloadEntriesTakesNothingAway(t *testing.T) {
-	f := newIstioFixture(t)
-	f.guard = registry.GuardOptions{Share: 0.5, Minimum: 20, Window: time.Minute, Hold: time.Hour}
-	f.createSelecting("db", "db.example.com", "STATIC")
-	want := []string{"db.example.com"}
-	for i := range 15 {
-		f.createWorkload(fmt.Sprintf("vm-%02d", i), fmt.Sprintf(`{"address":"10.2.0.%d","labels":{"app":"db"}}`, i))
-		want = append(want, fmt.Sprintf("db.example.com 10.2.0.%d", i), fmt.Sprintf("vm-%02d.db.example.com 10.2.0.%d", i, i))
-	}
-	slices.Sort(want)
-	f.follow(f.shippedRole())
-	f.awaitReady()
-	f.expect(want...)
-	definitions := f.dynamic.Resource(definitionResource)
-	f.do(definitions.Delete(t.Context(), workloadEntryKind.definition, metav1.DeleteOptions{}))
-	f.expectLog("no longer following a kind", "kind=WorkloadEntry")
-	f.eventually("all to be held", func() bool {
-		for _, kind := range f.registry.GuardStatus()[0].Kinds {
-			if kind.Kind == source.KindWorkloadEntry {
-				return kind.Held == 30
+// TestADeletedDefinitionTakesNoWorkloadAway, be it that of the workloads or that of what selects them.
+func TestADeletedDefinitionTakesNoWorkloadAway(t *testing.T) {
+	for _, resource := range []string{"workloadentries", "serviceentries"} {
+		t.Run(resource, func(t *testing.T) {
+			f := newIstioFixture(t)
+			f.guard = registry.GuardOptions{Share: 0.5, Minimum: 1, Window: time.Minute, Hold: time.Hour}
+			f.createSelecting("db", "db.example.com", "STATIC")
+			want := []string{"db.example.com"}
+			for i := range 15 {
+				f.createWorkload(fmt.Sprintf("vm-%02d", i), fmt.Sprintf(`{"address":"10.2.0.%d","labels":{"app":"db"}}`, i))
+				want = append(want, fmt.Sprintf("db.example.com 10.2.0.%d", i), fmt.Sprintf("vm-%02d.db.example.com 10.2.0.%d", i, i))
 			}
-		}
-		return false
-	})
-	f.expect(want...)
+			slices.Sort(want)
+			f.follow(f.shippedRole())
+			f.awaitReady()
+			f.expect(want...)
+			start := f.registry.Revision()
+			f.do(f.dynamic.Resource(definitionResource).Delete(t.Context(), resource+".networking.istio.io", metav1.DeleteOptions{}))
+			f.expectLog("no longer following a kind", "definition="+resource)
+			f.eventually("all workloads to be held", func() bool {
+				for _, kind := range f.registry.GuardStatus()[0].Kinds {
+					if kind.Kind == source.KindWorkloadEntry {
+						return kind.Held == 30
+					}
+				}
+				return false
+			})
+			f.expect(want...)
+			if got := f.removed(start); len(got) > 0 {
+				t.Errorf("Removed: got %q, want nothing ever", got)
+			}
+			if got := f.registry.ReleaseHeld("", ""); got == 0 {
+				t.Error("Released: got nothing, want what was held")
+			}
+			if resource == "serviceentries" {
+				f.expect()
+			} else {
+				f.expect("db.example.com")
+			}
+		})
+	}
 }
