@@ -22,7 +22,7 @@ type queue struct {
 }
 
 // feed is where objects of a kind come from. There may be several for a while: an object is gone when it
-// is gone from all of them, and what the latest says of it counts.
+// is gone from all of them.
 type feed struct {
 	kind   string
 	number int
@@ -51,16 +51,17 @@ func (q *queue) add(from feed, object registry.Object, state metav1.Object) {
 		q.known[from][object] = state
 	} else {
 		delete(q.known[from], object)
+		state = q.held(object)
 	}
-	q.enqueue(object)
+	q.enqueue(object, state)
 }
 
 // enqueue has an object's present state handed out.
-func (q *queue) enqueue(object registry.Object) {
+func (q *queue) enqueue(object registry.Object, state metav1.Object) {
 	if _, queued := q.pending[object]; !queued {
 		q.order = append(q.order, object)
 	}
-	q.pending[object] = q.held(object)
+	q.pending[object] = state
 	if q.since.IsZero() {
 		q.since = time.Now()
 	}
@@ -99,7 +100,7 @@ func (q *queue) again(picked func(metav1.Object) bool) {
 	for _, objects := range q.known {
 		for object, state := range objects {
 			if picked(state) {
-				q.enqueue(object)
+				q.enqueue(object, q.held(object))
 			}
 		}
 	}
