@@ -36,6 +36,8 @@ type Config struct {
 	REST *rest.Config
 	// Namespace is where the Lease and the ledger are. Empty: DefaultNamespace.
 	Namespace string
+	// leaseName is of tests that have two lead at once. Empty: LeaseName.
+	leaseName string
 	// Identity tells this replica from the others. Empty: the host's name and a random part.
 	Identity string
 	// Allocation says how addresses are given.
@@ -84,6 +86,7 @@ func New(config Config) (*Controller, error) {
 		return nil, errors.New("a controller of virtual IPs needs ranges")
 	}
 	config.Namespace = cmp.Or(config.Namespace, DefaultNamespace)
+	config.leaseName = cmp.Or(config.leaseName, LeaseName)
 	config.QPS = cmp.Or(config.QPS, DefaultQPS)
 	config.Lease.Duration = cmp.Or(config.Lease.Duration, 15*time.Second)
 	config.Lease.RenewDeadline = cmp.Or(config.Lease.RenewDeadline, 10*time.Second)

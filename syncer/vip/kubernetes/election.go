@@ -18,13 +18,13 @@ func (c *Controller) stand(ctx context.Context, events *events) error {
 	rule := &rule{stopWorking: stopWorking}
 	defer rule.end()
 	lock := &resourcelock.LeaseLock{
-		LeaseMeta:  metav1.ObjectMeta{Namespace: c.config.Namespace, Name: LeaseName},
+		LeaseMeta:  metav1.ObjectMeta{Namespace: c.config.Namespace, Name: c.config.leaseName},
 		Client:     c.clients.leases,
 		LockConfig: resourcelock.ResourceLockConfig{Identity: c.config.Identity},
 	}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock:            orderlyLock{lock, rule},
-		Name:            LeaseName,
+		Name:            c.config.leaseName,
 		LeaseDuration:   c.config.Lease.Duration,
 		RenewDeadline:   c.config.Lease.RenewDeadline,
 		RetryPeriod:     c.config.Lease.RetryPeriod,

@@ -83,12 +83,12 @@ func (f *followerTable) table(ctx context.Context, c *Controller) (vip.Table, er
 func (c *Controller) leader(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	lease, err := c.clients.leases.Leases(c.config.Namespace).Get(ctx, LeaseName, metav1.GetOptions{})
+	lease, err := c.clients.leases.Leases(c.config.Namespace).Get(ctx, c.config.leaseName, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return "", nil
 	case err != nil:
-		return "", fmt.Errorf("read Lease %s/%s: %w", c.config.Namespace, LeaseName, err)
+		return "", fmt.Errorf("read Lease %s/%s: %w", c.config.Namespace, c.config.leaseName, err)
 	case lease.Spec.HolderIdentity == nil:
 		return "", nil
 	}
