@@ -140,6 +140,36 @@ func numberedSlice(slice, size int, version byte) *registryv1.Resource {
 	return endpointSlice("prod", fmt.Sprintf("db-%d", slice), "db", endpoints...)
 }
 
+// BenchmarkMirrorApplyWorkload changes the address of one of many workloads behind a ServiceEntry.
+func BenchmarkMirrorApplyWorkload(b *testing.B) {
+	for _, workloads := range []int{10, 100, 1000, 5000} {
+		b.Run(fmt.Sprintf("%d workloads", workloads), func(b *testing.B) {
+			workload := func(i int, version byte) *registryv1.Resource {
+				s := entry("prod", "db", "db.example.com", fmt.Sprintf("10.%d.%d.%d", version, i>>8, i&255))
+				s.AddressKind = registryv1.AddressKind_ADDRESS_KIND_ENDPOINT
+				return serviceResource(registryv1.WorkloadEntryHostKey("", "prod", fmt.Sprint("vm-", i), "db", "db.example.com"), s)
+			}
+			resources := []*registryv1.Resource{serviceResource(registryv1.ServiceEntryKey("", "prod", "db", "db.example.com"), entry("prod", "db", "db.example.com"))}
+			for i := range workloads {
+				resources = append(resources, workload(i, 0))
+			}
+			m := loaded(b, resources...)
+			b.ReportAllocs()
+			revision := m.State().revision
+			for i := byte(0); b.Loop(); i++ {
+				err := m.Apply(Change{
+					Generation: testGeneration, View: testView, ClusterDomain: testDomain,
+					From: revision, To: revision + 1, Upserts: []*registryv1.Resource{workload(0, 1+i%2)},
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+				revision++
+			}
+		})
+	}
+}
+
 func BenchmarkStateHost(b *testing.B) {
 	resources := append(manyServices(100_000),
 		serviceEntry("prod", "wild", "*.wild.example.com", "192.0.2.1"),

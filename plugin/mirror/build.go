@@ -133,13 +133,26 @@ func (e *edit) claims(t *touchedHost) ([]*registryv1.Service, error) {
 	return claims, nil
 }
 
-// union is the addresses of joined claims, each once, in order.
+// manyClaims is how many claims make it worth to look addresses up that were seen.
+const manyClaims = 16
+
+// union is the addresses of joined claims, each once, in order. There may be as many claims as a ServiceEntry
+// selects workloads.
 func union(winners []*registryv1.Service) []netip.Addr {
 	var addresses []netip.Addr
+	seen := func(a netip.Addr) bool { return slices.Contains(addresses, a) }
+	if len(winners) > manyClaims {
+		known := make(map[netip.Addr]bool, len(winners))
+		seen = func(a netip.Addr) bool {
+			was := known[a]
+			known[a] = true
+			return was
+		}
+	}
 	for _, winner := range winners {
 		addresses = slices.Grow(addresses, len(winner.GetAddresses()))
 		for _, encoded := range winner.GetAddresses() {
-			if a := address(encoded); !slices.Contains(addresses, a) {
+			if a := address(encoded); !seen(a) {
 				addresses = append(addresses, a)
 			}
 		}

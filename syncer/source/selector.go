@@ -14,40 +14,35 @@ import (
 )
 
 // selection is what selects workloads in one namespace, and what there is to select: nothing selects across
-// namespaces. What selects is by the name of the object.
+// namespaces. The zero value is for reading.
 type selection struct {
 	// serviceEntries are those with a workloadSelector, services the headless ones with a selector.
-	serviceEntries map[string]*selectingEntry
-	services       map[string]*selectingService
+	serviceEntries selectors[*selectingEntry]
+	services       selectors[*selectingService]
 	// entries are WorkloadEntries.
-	entries, pods map[string]*workload
-}
-
-func (s *selection) empty() bool {
-	return len(s.serviceEntries)+len(s.services)+len(s.entries)+len(s.pods) == 0
+	entries, pods workloads
 }
 
 // selections are those of all namespaces that have any.
 type selections map[string]*selection
 
-// in is the selection of a namespace. Whoever takes something out calls leave afterwards.
-func (s selections) in(namespace string) *selection {
-	held := s[namespace]
-	if held == nil {
-		held = &selection{
-			serviceEntries: map[string]*selectingEntry{},
-			services:       map[string]*selectingService{},
-			entries:        map[string]*workload{},
-			pods:           map[string]*workload{},
-		}
-		s[namespace] = held
+// of is the selection of a namespace to look into.
+func (s selections) of(namespace string) *selection {
+	if held := s[namespace]; held != nil {
+		return held
 	}
-	return held
+	return &selection{}
 }
 
-// leave forgets a namespace that has nothing any more.
-func (s selections) leave(namespace string) {
-	if held := s[namespace]; held != nil && held.empty() {
+// edit changes the selection of a namespace. One that has nothing any more is forgotten.
+func (s selections) edit(namespace string, change func(*selection)) {
+	held := s[namespace]
+	if held == nil {
+		held = &selection{newSelectors[*selectingEntry](), newSelectors[*selectingService](), newWorkloads(), newWorkloads()}
+		s[namespace] = held
+	}
+	change(held)
+	if len(held.serviceEntries.named)+len(held.services.named)+len(held.entries.named)+len(held.pods.named) == 0 {
 		delete(s, namespace)
 	}
 }
@@ -149,103 +144,50 @@ func newLinked() linked {
 
 // holdServiceEntry makes a ServiceEntry that selects workloads known, or one that does not, nil, forgotten.
 func (t *Translator) holdServiceEntry(name objectName, is *selectingEntry) {
-	was := t.selections.of(name.namespace).serviceEntry(name.name)
-	if was.equal(is) {
-		return
-	}
-	if is == nil {
-		delete(t.selections[name.namespace].serviceEntries, name.name)
-	} else {
-		t.selections.in(name.namespace).serviceEntries[name.name] = is
-	}
-	t.relink(name.namespace, was.selector(), is.selector())
+	t.selections.edit(name.namespace, func(s *selection) {
+		if was, changed := s.serviceEntries.put(name.name, is); changed {
+			t.relink(name.namespace, s, was.selector(), is.selector())
+		}
+	})
 }
 
 // holdService is the same for a Service.
 func (t *Translator) holdService(name objectName, is *selectingService) {
-	was := t.selections.of(name.namespace).service(name.name)
-	if was.equal(is) {
-		return
-	}
-	if is == nil {
-		delete(t.selections[name.namespace].services, name.name)
-	} else {
-		t.selections.in(name.namespace).services[name.name] = is
-	}
-	t.relink(name.namespace, was.selector(), is.selector())
-}
-
-// relink has the WorkloadEntries said again that either of two selectors selects.
-func (t *Translator) relink(namespace string, was, is map[string]string) {
-	for name, w := range t.selections.of(namespace).workloads() {
-		if w.selectedBy(was) || w.selectedBy(is) {
-			changed := objectName{namespace, name}
-			t.linked.workloadEntries[changed] = t.linked.workloadEntries[changed]
+	t.selections.edit(name.namespace, func(s *selection) {
+		if was, changed := s.services.put(name.name, is); changed {
+			t.relink(name.namespace, s, was.selector(), is.selector())
 		}
-	}
-	t.selections.leave(namespace)
+	})
 }
 
-// podChanged has the ServiceEntries said again whose answer a Pod was or is, nil where it was or is not.
-func (t *Translator) podChanged(namespace string, was, is *workload) {
-	if was.equal(is) {
-		return
-	}
-	for name, entry := range t.selections.of(namespace).selecting() {
-		if was.selectedBy(entry.labels) || is.selectedBy(entry.labels) {
-			t.linked.serviceEntries[objectName{namespace, name}] = true
+// relink has the WorkloadEntries said again that any of the selectors selects.
+func (t *Translator) relink(namespace string, in *selection, selectors ...map[string]string) {
+	for _, selector := range selectors {
+		for name := range in.entries.selectedBy(selector) {
+			linked := objectName{namespace, name}
+			t.linked.workloadEntries[linked] = t.linked.workloadEntries[linked] // which says whether it changed itself
 		}
 	}
 }
 
-// forgetWorkload forgets a WorkloadEntry or a Pod.
-func (t *Translator) forgetWorkload(kind string, name objectName) {
-	if kind == KindWorkloadEntry {
-		t.linked.workloadEntries[name] = true
-	}
-	held := t.selections[name.namespace]
-	if held == nil {
-		return
-	}
-	if kind == KindPod {
-		was := held.pods[name.name]
-		delete(held.pods, name.name)
-		t.podChanged(name.namespace, was, nil)
-	} else {
-		delete(held.entries, name.name)
-	}
-	t.selections.leave(name.namespace)
+// holdWorkload makes a WorkloadEntry known, or nil forgotten.
+func (t *Translator) holdWorkload(name objectName, is *workload) {
+	t.selections.edit(name.namespace, func(s *selection) { s.entries.put(name.name, is) })
+	t.linked.workloadEntries[name] = true
 }
 
-// of is the selection of a namespace to look into, nil where there is none: its methods take that.
-func (s selections) of(namespace string) *selection { return s[namespace] }
-
-func (s *selection) serviceEntry(name string) *selectingEntry {
-	if s == nil {
-		return nil
-	}
-	return s.serviceEntries[name]
-}
-
-func (s *selection) service(name string) *selectingService {
-	if s == nil {
-		return nil
-	}
-	return s.services[name]
-}
-
-func (s *selection) workloads() map[string]*workload {
-	if s == nil {
-		return nil
-	}
-	return s.entries
-}
-
-func (s *selection) selecting() map[string]*selectingEntry {
-	if s == nil {
-		return nil
-	}
-	return s.serviceEntries
+// holdPod makes a Pod known, or nil forgotten, and has the ServiceEntries said again whose answer it was or is.
+func (t *Translator) holdPod(name objectName, is *workload) {
+	t.selections.edit(name.namespace, func(s *selection) {
+		was := s.pods.named[name.name]
+		if was.equal(is) {
+			return
+		}
+		s.pods.put(name.name, is)
+		for _, entry := range slices.Concat(s.serviceEntries.selecting(was), s.serviceEntries.selecting(is)) {
+			t.linked.serviceEntries[objectName{name.namespace, entry}] = true
+		}
+	})
 }
 
 func (s *selectingEntry) selector() map[string]string {

@@ -141,7 +141,7 @@ func (t *Translator) Translate(changes ...Change) ([]registry.Update, []Problem)
 		}
 	}
 	for _, name := range slices.SortedFunc(maps.Keys(t.linked.serviceEntries), byName) {
-		if entry := t.selections.of(name.namespace).serviceEntry(name.name); entry != nil {
+		if entry := t.selections.of(name.namespace).serviceEntries.named[name.name]; entry != nil {
 			result.put(registry.Update{Object: t.object(KindServiceEntry, name), Resources: t.entryResources(name, entry)})
 		}
 	}
@@ -193,8 +193,10 @@ func (t *Translator) forget(object registry.Object) {
 		t.holdServiceEntry(name, nil)
 		t.virtualIPs.forget(object)
 		t.linked.gone[object] = true
-	case KindWorkloadEntry, KindPod:
-		t.forgetWorkload(object.Kind, name)
+	case KindWorkloadEntry:
+		t.holdWorkload(name, nil)
+	case KindPod:
+		t.holdPod(name, nil)
 	case KindEndpointSlice:
 		t.unlinkSlice(name)
 	case KindNamespace:

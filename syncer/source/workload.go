@@ -76,8 +76,7 @@ func (t *Translator) workloadEntry(d *draft, entry *networkingv1.WorkloadEntry) 
 		d.report(Partial, "metadata.name", fmt.Sprintf("%q is no DNS name: %v", w.hostname, err), wantSubdomain)
 		w.hostname = ""
 	}
-	t.selections.in(d.object.Namespace).entries[d.object.Name] = w
-	t.linked.workloadEntries[objectName{d.object.Namespace, d.object.Name}] = true
+	t.holdWorkload(objectName{d.object.Namespace, d.object.Name}, w)
 }
 
 // workloadLabels are the labels of the spec and of the object, of which the latter are the stronger, as in
@@ -140,11 +139,7 @@ func Healthy(entry *networkingv1.WorkloadEntry) bool {
 
 // pod notes a Pod. It yields nothing itself: its addresses are answered by the ServiceEntries that select it.
 func (t *Translator) pod(d *draft, pod *corev1.Pod) {
-	selection := t.selections.in(d.object.Namespace)
-	before := selection.pods[d.object.Name]
-	after := podWorkload(pod)
-	selection.pods[d.object.Name] = after
-	t.podChanged(d.object.Namespace, before, after)
+	t.holdPod(objectName{d.object.Namespace, d.object.Name}, podWorkload(pod))
 }
 
 // podWorkload is a Pod as what selects it sees it.

@@ -21,7 +21,7 @@ import (
 // An unhealthy one yields the same, but nobody sees it. So an explanation can tell why.
 func (t *Translator) workloadUpdates(d *draft, name objectName) []registry.Update {
 	selection := t.selections.of(name.namespace)
-	w := selection.workloads()[name.name]
+	w := selection.entries.named[name.name]
 	was, is := t.yielded[name], map[registry.Owner]bool{}
 	var updates []registry.Update
 	yield := func(owner registry.Owner, present bool, resources ...registry.Resource) {
@@ -31,17 +31,13 @@ func (t *Translator) workloadUpdates(d *draft, name objectName) []registry.Updat
 		is[owner] = len(resources) > 0
 	}
 	if w != nil && len(w.addresses) > 0 {
-		for _, selecting := range sortedNames(selection.serviceEntries) {
-			if entry := selection.serviceEntries[selecting]; w.selectedBy(entry.labels) {
-				if hosts := t.workloadHosts(d, name, w, selecting, entry); len(hosts) > 0 {
-					yield(registry.Owner{Kind: KindServiceEntry, Name: selecting}, true, hosts...)
-				}
+		for _, selecting := range selection.serviceEntries.selecting(w) {
+			if hosts := t.workloadHosts(d, name, w, selecting, selection.serviceEntries.named[selecting]); len(hosts) > 0 {
+				yield(registry.Owner{Kind: KindServiceEntry, Name: selecting}, true, hosts...)
 			}
 		}
-		for _, selecting := range sortedNames(selection.services) {
-			if service := selection.services[selecting]; w.selectedBy(service.labels) {
-				yield(registry.Owner{Kind: KindService, Name: selecting}, true, t.workloadSlice(name, w, selecting, service))
-			}
+		for _, selecting := range selection.services.selecting(w) {
+			yield(registry.Owner{Kind: KindService, Name: selecting}, true, t.workloadSlice(name, w, selecting, selection.services.named[selecting]))
 		}
 	}
 	for _, owner := range slices.SortedFunc(maps.Keys(was), compareOwners) {
@@ -149,14 +145,9 @@ func (t *Translator) workloadSlice(name objectName, w *workload, selecting strin
 // podAddresses are the addresses of the Pods that a selector selects and that are answered, in order, each
 // once.
 func (s *selection) podAddresses(selector map[string]string) []netip.Addr {
-	if s == nil {
-		return nil
-	}
 	var addresses []netip.Addr
-	for _, pod := range s.pods {
-		if pod.selectedBy(selector) {
-			addresses = append(addresses, pod.addresses...)
-		}
+	for _, pod := range s.pods.selectedBy(selector) {
+		addresses = append(addresses, pod.addresses...)
 	}
 	slices.SortFunc(addresses, netip.Addr.Compare)
 	return slices.Compact(addresses)
