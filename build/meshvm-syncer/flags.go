@@ -35,6 +35,7 @@ type settings struct {
 	bounds                server.Options       // only what the flags of bounds say
 	guard                 registry.GuardOptions
 	vip                   vipSettings
+	vipState              string // the file of the ledger, empty where there is none
 	logLevel              slog.Level
 	logFormat             string
 
@@ -49,6 +50,7 @@ type rawFlags struct {
 	cert, key, clientCA                       string
 	insecure                                  bool
 	vip                                       vipFlags
+	vipState                                  stateFlags
 	pending                                   pendingFlags
 	bounds                                    boundFlags
 	guard                                     guardFlags
@@ -70,6 +72,7 @@ func (r *rawFlags) declare(flags *pflag.FlagSet) {
 	flags.StringVar(&r.clientCA, "client-ca-file", "", "PEM `FILE` of the authorities that VMs' certificates come from; reloaded when it changes")
 	flags.BoolVar(&r.insecure, "insecure", false, "plaintext; only when --listen is a loopback address")
 	r.vip.declare(flags)
+	r.vipState.declare(flags)
 	r.pending.declare(flags)
 	r.bounds.declare(flags)
 	r.guard.declare(flags)
@@ -131,7 +134,10 @@ func (r *rawFlags) check(given func(name string) bool) (settings, error) {
 			return settings{}, err
 		}
 	}
-	s.vip, err = r.vip.settings(given)
+	if s.vip, err = r.vip.settings(given); err != nil {
+		return settings{}, err
+	}
+	s.vipState, err = r.vipState.check(s, given)
 	return s, err
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/meshvm/meshvm/syncer/source"
 	"github.com/meshvm/meshvm/syncer/source/kubernetes"
 	"github.com/meshvm/meshvm/syncer/source/manifest"
+	"github.com/meshvm/meshvm/syncer/vip/statefile"
 )
 
 // follower is a source of the registry.
@@ -31,8 +32,19 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	metrics := prometheus.NewRegistry()
 	s.guard.Log = log
 	names := registry.New(registry.Options{Guard: s.guard})
+	ledger, err := openLedger(s)
+	if err != nil {
+		return err
+	}
+	if ledger != nil {
+		defer func() {
+			if err := ledger.Close(); err != nil {
+				log.Error("cannot close the ledger of virtual IPs", "error", err)
+			}
+		}()
+	}
 	var front *server.Server
-	follow, err := openSource(s, names, log, metrics, func(mesh source.Mesh) {
+	follow, err := openSource(s, names, ledger, log, metrics, func(mesh source.Mesh) {
 		front.SetTrustDomains(mesh.TrustDomains()...)
 	})
 	if err != nil {
@@ -86,7 +98,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 }
 
 // openSource is the source that the flags name. While it runs, it tells onMesh of the mesh configuration.
-func openSource(s settings, names *registry.Registry, log *slog.Logger, metrics prometheus.Registerer, onMesh func(source.Mesh)) (follower, error) {
+func openSource(s settings, names *registry.Registry, ledger *statefile.File, log *slog.Logger, metrics prometheus.Registerer, onMesh func(source.Mesh)) (follower, error) {
 	mesh := source.MeshOptions{ConfigMap: s.mesh, Changed: onMesh}
 	if s.manifests != "" {
 		folder, err := manifest.New(manifest.Config{
@@ -96,6 +108,7 @@ func openSource(s settings, names *registry.Registry, log *slog.Logger, metrics 
 			Mesh:        mesh,
 			Log:         log,
 			Metrics:     metrics,
+			Allocation:  allocationOf(s.vip.options, ledger),
 		})
 		if err != nil {
 			return nil, fmt.Errorf("--manifests: %w", err)

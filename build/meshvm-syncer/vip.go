@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -79,11 +78,8 @@ func (v *vipFlags) settings(given func(name string) bool) (vipSettings, error) {
 
 // openAllocator is what gives virtual IPs, nil where the flags do not ask for that.
 func openAllocator(s settings, log *slog.Logger, metrics prometheus.Registerer) (*kubernetes.Controller, error) {
-	if !s.vip.allocate {
+	if !s.vip.allocate || s.manifests != "" { // The source of manifests allocates by itself.
 		return nil, nil
-	}
-	if s.manifests != "" {
-		return nil, errors.New("--vip allocate with --manifests: this build allocates in a cluster only")
 	}
 	reach, err := sourcekubernetes.RESTConfig(s.kubeconfig)
 	if err != nil {
