@@ -116,11 +116,11 @@ func (m Mesh) validate() error {
 	return nil
 }
 
-// checkTrustDomain checks a trust domain's form (SPIFFE ID, section 2.1).
+// checkTrustDomain checks a trust domain's form (SPIFFE ID, section 2.1). Istio takes capitals too.
 func checkTrustDomain(domain string) error {
 	for _, r := range domain {
-		if (r < 'a' || r > 'z') && (r < '0' || r > '9') && !strings.ContainsRune(".-_", r) {
-			return fmt.Errorf("it contains %q: want lower-case letters, digits, dots, hyphens and underscores", r)
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(".-_", r) {
+			return fmt.Errorf("it contains %q: want letters, digits, dots, hyphens and underscores", r)
 		}
 	}
 	if domain == "" || len(domain) > maxNameLength {

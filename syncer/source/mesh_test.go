@@ -41,6 +41,7 @@ trustDomain: cluster.local
 		{"one of ServiceEntries only", "defaultServiceEntryExportTo: [., infra]", `services [] entries ["." "infra"] trust ["cluster.local"] root istio-system`},
 		{"an empty default", "defaultServiceExportTo: []", nothing},
 		{"trust domains", "trustDomain: td.example.com\ntrustDomainAliases: [old, cluster.local]", `services [] entries [] trust ["td.example.com" "cluster.local" "old"] root istio-system`},
+		{"a trust domain in capitals", "trustDomain: TD", `services [] entries [] trust ["TD"] root istio-system`},
 		{"a root namespace", "rootNamespace: mesh", `services [] entries [] trust ["cluster.local"] root mesh`},
 		{"names as protobuf has them", "trust_domain: td\nroot_namespace: mesh", `services [] entries [] trust ["td"] root mesh`},
 		{"JSON", `{"trustDomain": "td"}`, `services [] entries [] trust ["td"] root istio-system`},
@@ -70,8 +71,7 @@ func TestParseMeshNamesWhatIsWrong(t *testing.T) {
 		{"a default of another type", "defaultServiceEntryExportTo: {a: b}", []string{"defaultServiceEntryExportTo"}},
 		{"a default that is no namespace", "defaultServiceExportTo: [not a namespace]", []string{"default of a Service", "not a namespace"}},
 		{"a default that contradicts itself", "defaultServiceEntryExportTo: ['~', '*']", []string{"default of a ServiceEntry", "~ stands alone"}},
-		{"a trust domain that is none", "trustDomain: spiffe://td/", []string{`trust domain "spiffe://td/"`, "lower-case letters"}},
-		{"a trust domain in capitals", "trustDomain: TD", []string{`trust domain "TD"`}},
+		{"a trust domain that is none", "trustDomain: spiffe://td/", []string{`trust domain "spiffe://td/"`, `it contains ':'`}},
 		{"an alias that is none", "trustDomainAliases: ['*']", []string{`trust domain "*"`}},
 		{"an alias that is empty", "trustDomainAliases: ['']", []string{`trust domain ""`, "0 characters"}},
 		{"a root namespace that is none", "rootNamespace: a.b", []string{`rootNamespace "a.b"`}},
@@ -164,8 +164,9 @@ func TestTheMeshConfigurationIsFollowed(t *testing.T) {
 		{"and no longer", meshConfigMap("defaultServiceExportTo: ['.']\ntrustDomain: td\nrootNamespace: mesh\nserviceEntryVisibility: {applyToSidecars: true}"), meshRead, []string{first}, "not limited", false},
 		{"something else in it changes", meshConfigMap("defaultServiceExportTo: ['.']\ntrustDomain: td\nrootNamespace: mesh\nenableTracing: true"), meshRead, nil, "", false},
 		{"it breaks", meshConfigMap("defaultServiceExportTo: ['!']"), meshBroken, nil, "level=ERROR msg=\"cannot read the mesh configuration, what was read before stays\" configmap=istio-system/istio", false},
-		{"its key goes", &corev1.ConfigMap{}, meshBroken, nil, "it has no key mesh", false},
 		{"it is mended", meshConfigMap("defaultServiceExportTo: ['*']\ntrustDomain: td\nrootNamespace: mesh"), meshRead, []string{other}, "services=*", true},
+		{"its key goes, which is as if it went", &corev1.ConfigMap{}, meshMissing, []string{none}, "has no key mesh", false}, // As * is the flag's default.
+		{"its key comes back", meshConfigMap("defaultServiceExportTo: ['*']\ntrustDomain: td\nrootNamespace: mesh"), meshRead, []string{other}, "services=*", false},
 		{"it goes", nil, meshMissing, []string{none}, "level=WARN", false}, // As * is the flag's default.
 		{"it comes back broken", meshConfigMap("a: b: c"), meshBroken, nil, "yaml: mapping", false},
 	} {

@@ -2,7 +2,6 @@ package source
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -72,7 +71,8 @@ func NewMeshFollower(options MeshOptions, translator *Translator, log *slog.Logg
 	return f, nil
 }
 
-// Follow takes in the ConfigMap's present state; nil: it is not there. A configuration that cannot be read
+// Follow takes in the ConfigMap's present state; nil: it is not there, and neither is the configuration in one
+// without the key. A configuration that cannot be read
 // is reported, and the latest that could be stays. at is where it stands, for people; it may be empty. The
 // objects that are picked by concerned, if that is not nil, have to be translated again.
 func (f *MeshFollower) Follow(configMap *corev1.ConfigMap, at string) (concerned func(metav1.Object) bool) {
@@ -84,7 +84,13 @@ func (f *MeshFollower) Follow(configMap *corev1.ConfigMap, at string) (concerned
 		f.say(meshMissing, slog.LevelWarn, "the mesh configuration is not there, the flags decide what it would", place...)
 		return f.set(NoMesh())
 	}
-	mesh, err := readMesh(configMap)
+	text, found := configMap.Data[MeshKey]
+	if !found { // As in Istio, which takes its defaults then.
+		f.say(meshMissing, slog.LevelWarn, "the mesh configuration is not in its ConfigMap, the flags decide what it would",
+			append(place, "problem", "it has no key "+MeshKey)...)
+		return f.set(NoMesh())
+	}
+	mesh, err := ParseMesh([]byte(text))
 	if err != nil {
 		f.say(meshBroken, slog.LevelError, "cannot read the mesh configuration, what was read before stays",
 			append(place, "problem", err, "want", "Istio's MeshConfig under the key "+MeshKey)...)
@@ -94,14 +100,6 @@ func (f *MeshFollower) Follow(configMap *corev1.ConfigMap, at string) (concerned
 		"services", strings.Join(mesh.Exports.Service, ","), "serviceentries", strings.Join(mesh.Exports.ServiceEntry, ","), "serviceentry visibility", mesh.Exports.Reach.String(),
 		"trust domains", strings.Join(mesh.TrustDomains(), ","), "root namespace", mesh.RootNamespace)...)
 	return f.set(mesh)
-}
-
-func readMesh(configMap *corev1.ConfigMap) (Mesh, error) {
-	text, found := configMap.Data[MeshKey]
-	if !found {
-		return Mesh{}, errors.New("it has no key " + MeshKey)
-	}
-	return ParseMesh([]byte(text))
 }
 
 // set has everybody follow a configuration.
