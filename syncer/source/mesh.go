@@ -28,7 +28,7 @@ type Mesh struct {
 	// known, as there is no configuration.
 	TrustDomain        string
 	TrustDomainAliases []string
-	// RootNamespace is the namespace of what holds for all others.
+	// RootNamespace is the namespace of what holds for all others. Empty: there is none.
 	RootNamespace string
 }
 
@@ -48,9 +48,15 @@ func (m Mesh) Equal(other Mesh) bool {
 	return m.Exports.equal(other.Exports) && slices.Equal(m.TrustDomains(), other.TrustDomains()) && m.RootNamespace == other.RootNamespace
 }
 
-// defaultsBeyondIstio are defaults that Istio's API does not know, or does not know yet.
-type defaultsBeyondIstio struct {
-	DefaultServiceEntryExportTo []string `json:"defaultServiceEntryExportTo"`
+// entriesExportTo is a field that Istio's API does not know.
+const entriesExportTo = "defaultServiceEntryExportTo"
+
+// members are those of a JSON object.
+type members map[string]json.RawMessage
+
+// said reports whether a field is there, under one of its names. Null is as good as nothing.
+func (m members) said(names ...string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return m[name] != nil && string(m[name]) != "null" })
 }
 
 // ParseMesh reads Istio's MeshConfig in YAML or JSON, as Istio does: fields that are not known are passed
@@ -69,16 +75,22 @@ func ParseMesh(text []byte) (Mesh, error) {
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(encoded, &config); err != nil {
 		return Mesh{}, errors.New(plain(err))
 	}
-	var beyond defaultsBeyondIstio
-	if err := json.Unmarshal(encoded, &beyond); err != nil {
-		return Mesh{}, fmt.Errorf("defaultServiceEntryExportTo: %w", err)
+	var fields members
+	if err := json.Unmarshal(encoded, &fields); err != nil {
+		return Mesh{}, err
+	}
+	var entries []string
+	if fields.said(entriesExportTo) {
+		if err := json.Unmarshal(fields[entriesExportTo], &entries); err != nil {
+			return Mesh{}, fmt.Errorf("%s: %w", entriesExportTo, err)
+		}
 	}
 	reach, err := newReach(config.GetServiceEntryVisibility())
 	if err != nil {
 		return Mesh{}, err
 	}
 	m := Mesh{
-		Exports:            Exports{Service: config.GetDefaultServiceExportTo(), ServiceEntry: beyond.DefaultServiceEntryExportTo, Reach: reach},
+		Exports:            Exports{Service: config.GetDefaultServiceExportTo(), ServiceEntry: entries, Reach: reach},
 		TrustDomain:        config.GetTrustDomain(),
 		TrustDomainAliases: slices.Clone(config.GetTrustDomainAliases()),
 		RootNamespace:      config.GetRootNamespace(),
@@ -86,13 +98,14 @@ func ParseMesh(text []byte) (Mesh, error) {
 	if len(m.Exports.ServiceEntry) == 0 {
 		m.Exports.ServiceEntry = m.Exports.Service
 	}
-	if m.TrustDomain == "" {
+	if !fields.said("trustDomain", "trust_domain") {
 		m.TrustDomain = defaultTrustDomain
 	}
-	if m.RootNamespace == "" {
+	if !fields.said("rootNamespace", "root_namespace") {
 		m.RootNamespace = DefaultRootNamespace
 	}
 	slices.Sort(m.TrustDomainAliases)
+	m.TrustDomainAliases = slices.Compact(m.TrustDomainAliases)
 	return m, m.validate()
 }
 
@@ -105,12 +118,12 @@ func (m Mesh) validate() error {
 	if err := m.Exports.Validate(); err != nil {
 		return err
 	}
-	for _, domain := range m.TrustDomains() {
+	for _, domain := range append([]string{m.TrustDomain}, m.TrustDomainAliases...) {
 		if err := checkTrustDomain(domain); err != nil {
 			return fmt.Errorf("trust domain %q: %w", domain, err)
 		}
 	}
-	if faults := validation.IsDNS1123Label(m.RootNamespace); len(faults) > 0 {
+	if faults := validation.IsDNS1123Label(m.RootNamespace); m.RootNamespace != "" && len(faults) > 0 {
 		return fmt.Errorf("rootNamespace %q: want the name of a namespace", m.RootNamespace)
 	}
 	return nil

@@ -43,6 +43,9 @@ trustDomain: cluster.local
 		{"trust domains", "trustDomain: td.example.com\ntrustDomainAliases: [old, cluster.local]", `services [] entries [] trust ["td.example.com" "cluster.local" "old"] root istio-system`},
 		{"a trust domain in capitals", "trustDomain: TD", `services [] entries [] trust ["TD"] root istio-system`},
 		{"a root namespace", "rootNamespace: mesh", `services [] entries [] trust ["cluster.local"] root mesh`},
+		{"no root namespace", "rootNamespace: ''", `services [] entries [] trust ["cluster.local"] root `},
+		{"null, which is nothing", "trustDomain: null\ntrustDomainAliases: null\nrootNamespace: null\ndefaultServiceExportTo: null\ndefaultServiceEntryExportTo: null", nothing},
+		{"an alias twice", "trustDomainAliases: [b, a, b]", `services [] entries [] trust ["cluster.local" "a" "b"] root istio-system`},
 		{"names as protobuf has them", "trust_domain: td\nroot_namespace: mesh", `services [] entries [] trust ["td"] root mesh`},
 		{"JSON", `{"trustDomain": "td"}`, `services [] entries [] trust ["td"] root istio-system`},
 		{"fields of a newer Istio", "trustDomain: td\nnovelty: {deep: [1, 2]}\ndefaultConfig: {novelty: x}", `services [] entries [] trust ["td"] root istio-system`},
@@ -72,6 +75,7 @@ func TestParseMeshNamesWhatIsWrong(t *testing.T) {
 		{"a default that is no namespace", "defaultServiceExportTo: [not a namespace]", []string{"default of a Service", "not a namespace"}},
 		{"a default that contradicts itself", "defaultServiceEntryExportTo: ['~', '*']", []string{"default of a ServiceEntry", "~ stands alone"}},
 		{"a trust domain that is none", "trustDomain: spiffe://td/", []string{`trust domain "spiffe://td/"`, `it contains ':'`}},
+		{"a trust domain that is empty", "trustDomain: ''", []string{`trust domain ""`, "0 characters"}},
 		{"an alias that is none", "trustDomainAliases: ['*']", []string{`trust domain "*"`}},
 		{"an alias that is empty", "trustDomainAliases: ['']", []string{`trust domain ""`, "0 characters"}},
 		{"a root namespace that is none", "rootNamespace: a.b", []string{`rootNamespace "a.b"`}},
@@ -104,8 +108,8 @@ func FuzzParseMesh(f *testing.F) {
 			}
 			return
 		}
-		if len(mesh.TrustDomains()) == 0 || mesh.RootNamespace == "" {
-			t.Errorf("configuration: got %+v, want a trust domain and a root namespace", mesh)
+		if len(mesh.TrustDomains()) == 0 {
+			t.Errorf("configuration: got %+v, want a trust domain", mesh)
 		}
 		if _, err := newTranslator(t, Options{}).SetExports(mesh.Exports); err != nil {
 			t.Errorf("SetExports: got %v, want what was parsed to be taken", err)
