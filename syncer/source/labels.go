@@ -86,7 +86,9 @@ type selectors[S workloadSelector[S]] struct {
 	labelled byLabel
 }
 
-func newSelectors[S workloadSelector[S]]() selectors[S] { return selectors[S]{map[string]S{}, byLabel{}} }
+func newSelectors[S workloadSelector[S]]() selectors[S] {
+	return selectors[S]{map[string]S{}, byLabel{}}
+}
 
 // put makes an object known by a name, or nil forgotten. It returns what was known, and whether that differs.
 func (s selectors[S]) put(name string, is S) (was S, changed bool) {

@@ -165,7 +165,9 @@ func (t *Translator) relink(namespace string, in *selection, selectors ...map[st
 	for _, selector := range selectors {
 		for name := range in.entries.selectedBy(selector) {
 			linked := objectName{namespace, name}
-			t.linked.workloadEntries[linked] = t.linked.workloadEntries[linked] // which says whether it changed itself
+			if _, known := t.linked.workloadEntries[linked]; !known {
+				t.linked.workloadEntries[linked] = false
+			}
 		}
 	}
 }
