@@ -16,7 +16,7 @@ const (
 	// for all of them, but not so many that others wait long for a status.
 	planLimit = 4096
 	// gather is how long changes are gathered that come together.
-	gather = 20 * time.Millisecond
+	gather = 50 * time.Millisecond
 	// minWake bounds how often time alone has something planned.
 	minWake = 100 * time.Millisecond
 )
@@ -30,6 +30,8 @@ type allocation struct {
 	problems  map[vip.Owner][]vip.Problem
 	overlaps  map[holder][]netip.Prefix
 	sometimes rate.Sometimes
+	// counted says that the metrics tell what is used.
+	counted bool
 }
 
 // allocate reads the ledger and gives virtual IPs until ctx is done or the ledger cannot be written.
@@ -78,7 +80,10 @@ func (a *allocation) step(ctx context.Context, news changes) (more bool, wake ti
 	a.take(news)
 	plan := a.allocator.Plan(planLimit)
 	wake = a.allocator.Wake()
-	usage := a.allocator.Usage()
+	var usage []vip.Usage
+	if len(plan.Store)+len(plan.Forget) > 0 || !a.counted {
+		usage, a.counted = a.allocator.Usage(), true
+	}
 	// From now on it knows all that it was told.
 	a.term.allocator = a.allocator
 	a.mu.Unlock()

@@ -31,9 +31,9 @@ type clients struct {
 	networking  *networkingv1client.NetworkingV1Client
 	definitions metadata.Interface
 	entries     dynamic.Interface
-	// ledger and statuses share a limit.
+	// ledger and statuses share a limit. Of a ServiceEntry that is written, only metadata come back.
 	ledger   corev1client.ConfigMapInterface
-	statuses dynamic.Interface
+	statuses metadata.Interface
 
 	leases *coordinationv1client.CoordinationV1Client
 	events *corev1client.CoreV1Client
@@ -62,7 +62,7 @@ func connect(config Config) (*clients, error) {
 	c.networking, problems[1] = networkingv1client.NewForConfigAndClient(compact(reads), c.http)
 	c.definitions, problems[2] = metadata.NewForConfigAndClient(metadata.ConfigFor(reads), c.http)
 	c.entries, problems[3] = dynamic.NewForConfigAndClient(dynamic.ConfigFor(reads), c.http)
-	c.statuses, problems[4] = dynamic.NewForConfigAndClient(dynamic.ConfigFor(writes), c.http)
+	c.statuses, problems[4] = metadata.NewForConfigAndClient(metadata.ConfigFor(writes), c.http)
 	c.leases, problems[5] = coordinationv1client.NewForConfigAndClient(compact(limited(leasesPerSecond)), c.http)
 	c.events, problems[6] = corev1client.NewForConfigAndClient(compact(limited(eventsPerSecond)), c.http)
 	var maps *corev1client.CoreV1Client

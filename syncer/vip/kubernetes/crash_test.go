@@ -118,8 +118,6 @@ func TestLeaderThatDies(t *testing.T) {
 // leader would have written.
 func TestTwoThatBelieveToLead(t *testing.T) {
 	f := newFixture(t)
-	other := *f
-	other.ledger = f.ledger
 	var names []string
 	for i := range 30 {
 		name := fmt.Sprintf("e%d", i)

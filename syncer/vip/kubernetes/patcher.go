@@ -12,7 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/meshvm/meshvm/syncer/vip"
@@ -44,7 +44,7 @@ type work struct {
 
 // patcher writes statuses.
 type patcher struct {
-	statuses  dynamic.Interface
+	statuses  metadata.Interface
 	log       *slog.Logger
 	metrics   *metrics
 	queue     workqueue.TypedRateLimitingInterface[vip.Owner]
@@ -57,7 +57,7 @@ type patcher struct {
 	pending map[vip.Owner]work
 }
 
-func newPatcher(statuses dynamic.Interface, log *slog.Logger, metrics *metrics, retry func(vip.Owner)) *patcher {
+func newPatcher(statuses metadata.Interface, log *slog.Logger, metrics *metrics, retry func(vip.Owner)) *patcher {
 	return &patcher{
 		statuses: statuses,
 		log:      log,
