@@ -124,7 +124,7 @@ func New(config Config) (*Controller, error) {
 func (c *Controller) Run(ctx context.Context) error {
 	defer utilnet.CloseIdleConnectionsFor(c.clients.http.Transport)
 	// What client-go says goes where all else goes.
-	ctx = klog.NewContext(ctx, logr.FromSlogHandler(c.log.Handler()))
+	ctx = klog.NewContext(ctx, logr.FromSlogHandler(newSeldom(c.log.Handler())))
 	events := newEvents(ctx, c.clients.events, c.config.Identity)
 	defer events.stop()
 	for ctx.Err() == nil {

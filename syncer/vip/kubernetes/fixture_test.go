@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	clientset "k8s.io/client-go/kubernetes"
@@ -49,6 +51,8 @@ type fixture struct {
 	namespace string
 	// ledger is the namespace of Lease and ledger.
 	ledger string
+	// version that ServiceEntries are spoken of in. Nil: the first.
+	version *schema.GroupVersionResource
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -226,7 +230,7 @@ func (r *replica) expectMetric(want float64, name string, labels ...string) {
 // serviceEntry is a ServiceEntry with resolution DNS.
 func (f *fixture) serviceEntry(name string, hosts ...string) *unstructured.Unstructured {
 	return &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "networking.istio.io/v1",
+		"apiVersion": cmp.Or(f.version, &serviceEntries).GroupVersion().String(),
 		"kind":       "ServiceEntry",
 		"metadata":   map[string]any{"name": name, "namespace": f.namespace},
 		"spec": map[string]any{
@@ -246,7 +250,7 @@ func anys(texts []string) []any {
 }
 
 func (f *fixture) entries() dynamic.ResourceInterface {
-	return f.dynamic.Resource(serviceEntries).Namespace(f.namespace)
+	return f.dynamic.Resource(*cmp.Or(f.version, &serviceEntries)).Namespace(f.namespace)
 }
 
 func (f *fixture) create(entry *unstructured.Unstructured) *unstructured.Unstructured {

@@ -72,7 +72,7 @@ func readLedger(ctx context.Context, client corev1client.ConfigMapInterface, met
 		if err != nil {
 			return &unreadableError{stored.Namespace, stored.Name, err}
 		}
-		l.shards[number] = shard{meta: stored.ObjectMeta, records: records}
+		l.shards[number] = newShard(stored, records)
 		return nil
 	})
 	if err != nil {
@@ -145,7 +145,6 @@ func (l *ledger) writeShard(ctx context.Context, number int, records map[netip.A
 	}
 	held := &l.shards[number]
 	next := &corev1.ConfigMap{ObjectMeta: held.meta, Data: content}
-	next.ManagedFields = nil
 	var stored *corev1.ConfigMap
 	if held.meta.ResourceVersion == "" {
 		stored, err = l.client.Create(ctx, next, metav1.CreateOptions{})
@@ -158,8 +157,14 @@ func (l *ledger) writeShard(ctx context.Context, number int, records map[netip.A
 	case err != nil:
 		return fmt.Errorf("write ConfigMap %s: %w", shardName(number), err)
 	}
-	*held = shard{meta: stored.ObjectMeta, records: records}
+	*held = newShard(stored, records)
 	return nil
+}
+
+func newShard(stored *corev1.ConfigMap, records map[netip.Addr]vip.Record) shard {
+	meta := stored.ObjectMeta
+	meta.ManagedFields = nil // They are the API server's, and large.
+	return shard{meta: meta, records: records}
 }
 
 // parallel does something for 0 to count-1, of which at most some at once, and waits for all. After the first
