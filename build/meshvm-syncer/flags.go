@@ -63,7 +63,7 @@ func (r *rawFlags) declare(flags *pflag.FlagSet) {
 	flags.StringVar(&r.kubeconfig, "kubeconfig", "", "follow the cluster of this kubeconfig `FILE`; without it and --manifests, the cluster that the syncer runs in")
 	flags.StringVar(&r.manifests, "manifests", "", "follow the manifests in this folder, `DIR`, instead of a cluster")
 	flags.StringVar(&r.listen, "listen", "", "`ADDR`ess that VMs connect to (default \"127.0.0.1:15054\" with --insecure, else \":15054\")")
-	flags.StringVar(&r.httpListen, "http-listen", "", "`ADDR`ess of /metrics, /healthz, /readyz, /debug/registry and /debug/guard (default \"127.0.0.1:15055\" with --insecure, else \":15055\")")
+	flags.StringVar(&r.httpListen, "http-listen", "", "`ADDR`ess of /metrics, /healthz, /readyz, /debug/registry, /debug/guard and /debug/vips (default \"127.0.0.1:15055\" with --insecure, else \":15055\")")
 	flags.StringVar(&r.clusterDomain, "cluster-domain", source.DefaultClusterDomain, "DNS `ZONE` of the cluster's Services")
 	flags.StringVar(&r.defaultExport, "default-export", "*", "who sees an object without exportTo: *, . (its own namespace), ~ (nobody), or `NAMESPACES` separated by commas")
 	r.mesh.declare(flags)

@@ -15,6 +15,7 @@ import (
 	"github.com/meshvm/meshvm/syncer/source"
 	"github.com/meshvm/meshvm/syncer/source/kubernetes"
 	"github.com/meshvm/meshvm/syncer/source/manifest"
+	"github.com/meshvm/meshvm/syncer/vip"
 	"github.com/meshvm/meshvm/syncer/vip/statefile"
 )
 
@@ -24,6 +25,8 @@ type follower interface {
 	Run(ctx context.Context) error
 	// VirtualIPs is what the statuses of the ServiceEntries that are followed say.
 	VirtualIPs() *source.VirtualIPs
+	// Table is all virtual IPs that are known to it, for people.
+	Table() vip.Table
 }
 
 // serve puts the parts together and runs them until the context ends or one of them fails.
@@ -60,6 +63,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	options := s.bounds
 	options.ClusterDomain, options.Version, options.TLS = s.translation.ClusterDomain, version, s.tls
 	options.Metrics, options.Log = metrics, log
+	options.VirtualIPs = tableOf(follow, allocator)
 	front, err = server.New(names, options)
 	if err != nil {
 		return err

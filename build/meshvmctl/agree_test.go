@@ -63,7 +63,7 @@ func TestExplanationsTellWhatVMsAnswer(t *testing.T) {
 
 func askWith(t *testing.T, client *http.Client, l *lookup) explain.Explanation {
 	t.Helper()
-	address, err := l.explanationURL()
+	address, err := pageURL(l.http, "registry", l.query())
 	if err != nil {
 		t.Fatal(err)
 	}

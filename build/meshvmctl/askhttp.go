@@ -12,53 +12,17 @@ import (
 	"github.com/meshvm/meshvm/syncer/server/explain"
 )
 
-// maxExplanation bounds what is read of an answer, in bytes.
+// maxExplanation bounds what is read of an explanation, in bytes.
 const maxExplanation = 16 << 20
 
 // askHTTP asks a syncer's /debug/registry.
 func (l *lookup) askHTTP(ctx context.Context) (explain.Explanation, error) {
-	address, err := l.explanationURL()
-	if err != nil {
-		return explain.Explanation{}, usageError{err}
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return explain.Explanation{}, usageError{fmt.Errorf("--http %q: %w", l.http, err)}
-	}
-	client := http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
-	response, err := client.Do(request)
-	if err != nil {
-		return explain.Explanation{}, fmt.Errorf("ask the syncer: %w", err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxExplanation))
-	if err != nil {
-		return explain.Explanation{}, fmt.Errorf("read the answer of %s: %w", l.http, err)
-	}
-	switch response.StatusCode {
-	case http.StatusOK:
-	case http.StatusBadRequest:
-		return explain.Explanation{}, usageError{fmt.Errorf("the syncer refuses the question: %s", firstLine(body))}
-	default:
-		return explain.Explanation{}, fmt.Errorf("%s answers %s: %s", l.http, response.Status, firstLine(body))
-	}
 	var explanation explain.Explanation
-	if err := json.Unmarshal(body, &explanation); err != nil {
-		return explain.Explanation{}, fmt.Errorf("%s does not answer as a syncer: %w", l.http, err)
-	}
-	return explanation, nil
+	err := askSyncer(ctx, l.http, "registry", l.query(), maxExplanation, &explanation)
+	return explanation, err
 }
 
-// explanationURL is where to ask. The address is HOST:PORT or a URL.
-func (l *lookup) explanationURL() (string, error) {
-	address := l.http
-	if !strings.Contains(address, "://") {
-		address = "http://" + address
-	}
-	base, err := url.Parse(address)
-	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
-		return "", fmt.Errorf("--http %q: want HOST:PORT or a URL", l.http)
-	}
+func (l *lookup) query() url.Values {
 	query := url.Values{"name": {l.name}}
 	if l.recordType != "" {
 		query.Set("type", l.recordType)
@@ -66,7 +30,57 @@ func (l *lookup) explanationURL() (string, error) {
 	if l.namespace != "" {
 		query.Set("namespace", l.namespace)
 	}
-	base = base.JoinPath("debug", "registry")
+	return query
+}
+
+// askSyncer asks one of a syncer's pages below /debug, and decodes its answer of at most limit bytes. The
+// address is HOST:PORT or a URL.
+func askSyncer(ctx context.Context, address, page string, query url.Values, limit int64, answer any) error {
+	where, err := pageURL(address, page, query)
+	if err != nil {
+		return usageError{err}
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, where, nil)
+	if err != nil {
+		return usageError{fmt.Errorf("--http %q: %w", address, err)}
+	}
+	client := http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		return fmt.Errorf("ask the syncer: %w", err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("read the answer of %s: %w", address, err)
+	case int64(len(body)) > limit:
+		return fmt.Errorf("the answer of %s is larger than %d bytes", address, limit)
+	}
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusBadRequest:
+		return usageError{fmt.Errorf("the syncer refuses the question: %s", firstLine(body))}
+	default:
+		return fmt.Errorf("%s answers %s: %s", address, response.Status, firstLine(body))
+	}
+	if err := json.Unmarshal(body, answer); err != nil {
+		return fmt.Errorf("%s does not answer as a syncer: %w", address, err)
+	}
+	return nil
+}
+
+// pageURL is where a syncer is asked.
+func pageURL(address, page string, query url.Values) (string, error) {
+	text := address
+	if !strings.Contains(text, "://") {
+		text = "http://" + text
+	}
+	base, err := url.Parse(text)
+	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
+		return "", fmt.Errorf("--http %q: want HOST:PORT or a URL", address)
+	}
+	base = base.JoinPath("debug", page)
 	base.RawQuery = query.Encode()
 	return base.String(), nil
 }

@@ -32,6 +32,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"lookup", "show what the registry answers for a name, from which object and why", runLookup},
+		{"vips", "list the virtual IPs of hosts, who has them and which rest", runVIPs},
 		{"version", "print the version", runVersion},
 		{"help", "print this help", runHelp},
 	}

@@ -396,6 +396,14 @@ func TestBadUsage(t *testing.T) {
 		"no URL":                 {[]string{"lookup", "a", "--http", "ftp://a"}, `--http "ftp://a": want HOST:PORT or a URL`},
 		"refused by the syncer":  {[]string{"lookup", "a", "--http", s.http, "--namespace", "A.B"}, `"namespace" is "A.B": want the name of a namespace`},
 		"PTR of a name":          {[]string{"lookup", "a.b", "--syncer", s.vms, "--insecure", "--type", "PTR"}, "for PTR want an address"},
+		"vips of whom":           {[]string{"vips"}, "want --http"},
+		"vips of two":            {[]string{"vips", "a", "b", "--http", "a:1"}, "want one HOST at most, got 2"},
+		"vips of nothing":        {[]string{"vips", ".", "--http", "a:1"}, "HOST is empty"},
+		"vips in a state":        {[]string{"vips", "--http", "a:1", "--state", "assigned,lost"}, `--state "lost": want assigned, pending, quarantine, conflict, several, exhausted`},
+		"vips in a format":       {[]string{"vips", "--http", "a:1", "-o", "wide"}, `--output "wide": want text or json`},
+		"vips in no time":        {[]string{"vips", "--http", "a:1", "--timeout", "0"}, "--timeout 0s"},
+		"vips of no URL":         {[]string{"vips", "--http", "ftp://a"}, `--http "ftp://a": want HOST:PORT or a URL`},
+		"vips, unknown flag":     {[]string{"vips", "--syncer", "a:1"}, "unknown flag: --syncer"},
 		"version of what":        {[]string{"version", "x"}, `unexpected argument "x"`},
 		"help on what":           {[]string{"help", "lookup"}, "try meshvmctl lookup --help"},
 	}
@@ -415,6 +423,7 @@ func TestHelpAndVersion(t *testing.T) {
 		"--help":        {"lookup", "version", "Usage:"},
 		"version":       {"meshvmctl dev\n"},
 		"--version":     {"meshvmctl dev\n"},
+		"vips --help":   {"Exit codes:", "quarantine", "--state STATES"},
 		"lookup --help": {"Exit codes:", "--tls-server-name NAME", "--timeout"},
 	} {
 		t.Run(args, func(t *testing.T) {

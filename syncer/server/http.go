@@ -23,7 +23,7 @@ func (s *Server) newHTTPServer() *http.Server {
 	}
 }
 
-// Handler is what the HTTP listener serves: /metrics, /healthz, /readyz, /debug/registry, /debug/guard and, to
+// Handler is what the HTTP listener serves: /metrics, /healthz, /readyz, /debug/registry, /debug/guard, /debug/vips and, to
 // this machine only, /guard/release.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
@@ -37,6 +37,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /readyz", s.serveReady)
 	mux.HandleFunc("GET /debug/registry", s.serveExplanation)
 	mux.HandleFunc("GET /debug/guard", s.serveGuard)
+	mux.HandleFunc("GET /debug/vips", s.serveVirtualIPs)
 	mux.HandleFunc("POST /guard/release", s.releaseHeld)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.recovering(func(error) { http.Error(w, "internal error", http.StatusInternalServerError) })

@@ -1,11 +1,14 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/meshvm/meshvm/syncer/vip"
 )
 
 // Options of a Server. Registry aside they have defaults that are right in production.
@@ -19,6 +22,9 @@ type Options struct {
 	TLS *TLSFiles
 	// Metrics is where the server registers its metrics, and what /metrics shows. Nil: one of its own.
 	Metrics *prometheus.Registry
+	// VirtualIPs is all virtual IPs, for /debug/vips. It is called by one at a time. Nil: nothing is known of
+	// them.
+	VirtualIPs func(context.Context) (vip.Table, error)
 	// Log receives structured logs. Nil: none.
 	Log *slog.Logger
 	// Now is the clock. Nil: time.Now.

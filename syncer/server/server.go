@@ -51,6 +51,7 @@ type Server struct {
 	certs     *certificates // nil: plaintext
 	admission *admission
 	scans     chan struct{} // held by a request that reads the whole registry
+	tables    chan struct{} // held by a request for a table of virtual IPs
 	warnings  rate.Sometimes
 	accepted  atomic.Pointer[connections] // once it serves
 	serving   atomic.Bool
@@ -75,6 +76,7 @@ func New(r *registry.Registry, opts Options) (*Server, error) {
 		registry: r,
 		metrics:  newMetrics(opts.Metrics),
 		scans:    make(chan struct{}, 1),
+		tables:   make(chan struct{}, 1),
 		warnings: rate.Sometimes{First: 20, Interval: time.Second},
 		streams:  map[*stream]struct{}{},
 

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/meshvm/meshvm/syncer/vip"
 	"github.com/meshvm/meshvm/test/programs"
 )
 
@@ -67,6 +69,7 @@ func TestAllocateForManifests(t *testing.T) {
 
 	restart(syscall.SIGTERM)
 	steady("after a restart", "a", "b", "c")
+	showsVIP(t, http, "a.example.com", vip.Assigned, given["a"])
 
 	remove(t, folder, "c.yaml")
 	m.answers("c.example.com.", dns.TypeA, programs.Outside)
@@ -75,6 +78,8 @@ func TestAllocateForManifests(t *testing.T) {
 	m.answersNow("d.example.com.", dns.TypeA, programs.Outside)
 	restart(syscall.SIGKILL)
 	syncer.WaitFor(t, "AddressesExhausted: host d.example.com")
+	showsVIP(t, http, "c.example.com", vip.Quarantined, given["c"])
+	showsVIP(t, http, "d.example.com", vip.Lacking, "")
 	syncerMetric(t, http, "meshvm_syncer_vip_exhausted_hosts 1")
 	syncerMetric(t, http, `meshvm_syncer_vip_quarantined_addresses{range="240.240.0.0/30"} 1`)
 	write(t, folder, "c.yaml", entryManifest("c"))
@@ -119,6 +124,31 @@ func TestAllocateForManifests(t *testing.T) {
 			t.Errorf("Address of %s without a ledger: got %q, %v, want one", name, got, err)
 		}
 	}
+}
+
+// showsVIP waits until a syncer shows the state and the only address of a host.
+func showsVIP(t *testing.T, http, host string, state vip.State, address string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%s is shown as %s", host, state), func() error {
+		body, _, err := get("http://" + http + "/debug/vips?host=" + host)
+		if err != nil {
+			return err
+		}
+		var table vip.Table
+		if err := json.Unmarshal([]byte(body), &table); err != nil {
+			return fmt.Errorf("%w in %s", err, body)
+		}
+		var addresses []string
+		for _, row := range table.Hosts {
+			for _, one := range row.Addresses {
+				addresses = append(addresses, one.String())
+			}
+		}
+		if len(table.Hosts) != 1 || table.Hosts[0].State != state || strings.Join(addresses, " ") != address {
+			return fmt.Errorf("got %s, want %s with %q", body, state, address)
+		}
+		return nil
+	})
 }
 
 func remove(t *testing.T, folder, name string) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/meshvm/meshvm/syncer/vip"
 	"github.com/meshvm/meshvm/test/controlplane"
 	"github.com/meshvm/meshvm/test/programs"
 )
@@ -70,9 +71,11 @@ func TestPendingVirtualIP(t *testing.T) {
 	c.createServiceEntry("payments", "payments.example.com")
 	m.answers("payments.example.com.", dns.TypeA, "")
 	m.answersNow("payments.example.com.", dns.TypeHTTPS, "")
+	showsVIP(t, c.http, "payments.example.com", vip.Pending, "")
 	syncerMetric(t, c.http, "meshvm_syncer_vip_pending_hosts 1")
 	c.allocate("payments", "payments.example.com", "240.240.7.7")
 	t.Logf("allocated in %v", m.answers("payments.example.com.", dns.TypeA, "240.240.7.7"))
+	showsVIP(t, c.http, "payments.example.com", vip.Assigned, "240.240.7.7")
 	syncerMetric(t, c.http, "meshvm_syncer_vip_pending_hosts 0")
 
 	c.createServiceEntry("forgotten", "forgotten.example.com")

@@ -18,6 +18,7 @@ import (
 
 	"github.com/meshvm/meshvm/syncer/registry"
 	"github.com/meshvm/meshvm/syncer/source"
+	"github.com/meshvm/meshvm/syncer/vip"
 )
 
 const (
@@ -289,6 +290,9 @@ func (s *Source) put(observed time.Time, updates []registry.Update) {
 
 // VirtualIPs is what the statuses of the ServiceEntries that are followed say.
 func (s *Source) VirtualIPs() *source.VirtualIPs { return s.translator.VirtualIPs() }
+
+// Table is all virtual IPs that statuses say, for people. It is safe for concurrent use.
+func (s *Source) Table() vip.Table { return s.VirtualIPs().Table() }
 
 // report logs the problems that changed objects did not have before.
 func (s *Source) report(changes []change, found map[registry.Object][]source.Problem) {
