@@ -16,19 +16,7 @@ type BucketDigests struct {
 // revision. Count is a power of two up to registryv1.MaxBuckets. It costs O(registryv1.MaxBuckets),
 // however large the view.
 func (r *Registry) BucketDigests(namespace string, count int) BucketDigests {
-	digests := make([]registryv1.Digest, count)
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	// Buckets add up: those of a view over its classes, and the finest into the coarser.
-	for bucket, digest := range r.sums.public.buckets {
-		digests[bucket&(count-1)].Add(digest)
-	}
-	if own := r.sums.namespaces[namespace]; own != nil {
-		for bucket, digest := range own.buckets {
-			digests[int(bucket)&(count-1)].Add(digest)
-		}
-	}
-	return BucketDigests{Revision: r.revision, Digests: digests}
+	return r.view(namespace).BucketDigests(count)
 }
 
 // Section is some buckets of a view at one revision, and what the others went through before.
@@ -44,29 +32,7 @@ type Section struct {
 // changes of its other buckets after since. It walks those buckets and the log, not the registry. It
 // fails with ErrCompacted when the log does not reach back to since.
 func (r *Registry) Section(namespace string, count int, buckets []uint32, since uint64) (Section, error) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	others, err := r.changes(namespace, since, r.revision)
-	if err != nil {
-		return Section{}, err
-	}
-	section := Section{Revision: r.revision, Others: others}
-	for _, bucket := range buckets {
-		for finest := int(bucket); finest < registryv1.MaxBuckets; finest += count {
-			for _, entry := range r.sections[finest] {
-				if entry.Visibility.In(namespace) {
-					section.Entries = append(section.Entries, entry)
-				}
-			}
-		}
-	}
-	inside := func(key string) bool {
-		_, found := slices.BinarySearch(buckets, uint32(registryv1.Bucket(key, count)))
-		return found
-	}
-	section.Others.Upserts = slices.DeleteFunc(others.Upserts, func(e *Entry) bool { return inside(e.Key) })
-	section.Others.Removals = slices.DeleteFunc(others.Removals, inside)
-	return section, nil
+	return r.view(namespace).Section(count, buckets, since)
 }
 
 // sections are the entries of each of the finest buckets, whoever sees them.
@@ -89,5 +55,12 @@ func (s bucketSums) add(e *Entry) { s[e.bucket] += e.Digest }
 func (s bucketSums) remove(e *Entry) {
 	if s[e.bucket] -= e.Digest; s[e.bucket] == 0 {
 		delete(s, e.bucket)
+	}
+}
+
+// addTo adds them to coarser buckets.
+func (s bucketSums) addTo(digests []registryv1.Digest) {
+	for bucket, digest := range s {
+		digests[int(bucket)&(len(digests)-1)].Add(digest)
 	}
 }

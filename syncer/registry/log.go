@@ -21,8 +21,9 @@ type record struct {
 	key      string
 	entry    *Entry // nil: removed
 	// Who saw the resource before, and what. Nobody, when it was not there.
-	was       Visibility
-	wasDigest registryv1.Digest
+	was            Visibility
+	wasDigest      registryv1.Digest
+	wasDestination *Destination
 }
 
 // recordOverhead is what a record and its entry cost beside key and body, roughly.

@@ -25,6 +25,8 @@ type Options struct {
 	Now func() time.Time
 	// Guard says when removals are held back. The zero value: never.
 	Guard GuardOptions
+	// Scopes has the registry keep what a Scope goes by. Without it every scope hides nothing.
+	Scopes bool
 }
 
 // Registry is described in the package's documentation.
@@ -43,6 +45,7 @@ type Registry struct {
 	index    index
 	sums     *sums
 	sections *sections
+	scoped   *scoped // nil: there are no scopes
 	log      changeLog
 }
 
@@ -54,7 +57,7 @@ func New(opts Options) *Registry {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Registry{
+	r := &Registry{
 		generation: rand.Text(),
 		now:        opts.Now,
 		ready:      make(chan struct{}),
@@ -67,6 +70,10 @@ func New(opts Options) *Registry {
 		sections:   &sections{},
 		log:        changeLog{limit: opts.LogBytes},
 	}
+	if opts.Scopes {
+		r.scoped = newScoped()
+	}
+	return r
 }
 
 // Entry is a resource as the registry holds it. It is immutable.
@@ -81,6 +88,8 @@ type Entry struct {
 	Object Object
 
 	subject subject
+	// destination is nil where no Scope hides the resource, and where there are no scopes.
+	destination *Destination
 	// bucket is the finest bucket that the key falls into.
 	bucket uint16
 }
@@ -125,7 +134,7 @@ func (r *Registry) apply(guard *guard, observed time.Time, updates []Update) err
 	var problems []error
 	ready := make([]encoded, 0, len(updates))
 	for _, update := range updates {
-		entries, err := encode(update)
+		entries, err := encode(update, r.scoped != nil)
 		if err != nil {
 			problems = append(problems, err)
 			continue
@@ -162,7 +171,7 @@ func (r *Registry) commit(next uint64) {
 	r.changed = make(chan struct{})
 }
 
-func encode(update Update) ([]*Entry, error) {
+func encode(update Update, scopes bool) ([]*Entry, error) {
 	entries := make([]*Entry, 0, len(update.Resources))
 	for i, resource := range update.Resources {
 		if resource.Key == "" || resource.Body == nil {
@@ -178,7 +187,7 @@ func encode(update Update) ([]*Entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("apply %s: encode resource %q: %w", update.Object, resource.Key, err)
 		}
-		entries = append(entries, &Entry{
+		entry := &Entry{
 			Key:        resource.Key,
 			Body:       body,
 			Digest:     registryv1.DigestResource(resource.Key, body),
@@ -186,7 +195,11 @@ func encode(update Update) ([]*Entry, error) {
 			Object:     update.Object,
 			subject:    subjectOf(resource.Body),
 			bucket:     uint16(registryv1.Bucket(resource.Key, registryv1.MaxBuckets)),
-		})
+		}
+		if scopes {
+			entry.destination = destinationOf(update.Object, resource)
+		}
+		entries = append(entries, entry)
 	}
 	return entries, nil
 }
@@ -206,7 +219,7 @@ func (r *Registry) replaceObject(revision uint64, observed time.Time, update enc
 	for _, entry := range update.entries {
 		keys = append(keys, entry.Key)
 		held := r.entries[entry.Key]
-		if held != nil && held.Digest == entry.Digest && held.Visibility.Equal(entry.Visibility) {
+		if held != nil && held.Digest == entry.Digest && held.Visibility.Equal(entry.Visibility) && held.destination.equal(entry.destination) {
 			continue
 		}
 		r.store(revision, observed, entry.Key, held, entry)
@@ -227,16 +240,22 @@ func (r *Registry) replaceObject(revision uint64, observed time.Time, update enc
 func (r *Registry) store(revision uint64, observed time.Time, key string, held, entry *Entry) {
 	record := record{revision: revision, observed: observed, key: key, entry: entry}
 	if held != nil {
-		record.was, record.wasDigest = held.Visibility, held.Digest
+		record.was, record.wasDigest, record.wasDestination = held.Visibility, held.Digest, held.destination
 		r.index.remove(held)
 		r.sums.remove(held)
 		r.sections.remove(held)
+		if r.scoped != nil {
+			r.scoped.remove(held)
+		}
 		delete(r.entries, key)
 	}
 	if entry != nil {
 		r.index.add(entry)
 		r.sums.add(entry)
 		r.sections.add(entry)
+		if r.scoped != nil {
+			r.scoped.add(entry)
+		}
 		r.entries[key] = entry
 	}
 	r.log.append(record)

@@ -276,7 +276,7 @@ func TestViewsFollowTheRegistry(t *testing.T) {
 				follow(t, r, view, cursors, mirrors[view])
 				want := map[string]registryv1.Digest{}
 				for _, u := range model {
-					entries, err := encode(u)
+					entries, err := encode(u, false)
 					if err != nil {
 						t.Fatal(err)
 					}

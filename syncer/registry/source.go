@@ -40,6 +40,8 @@ type Resource struct {
 	Key string
 	// Visibility decides who is sent the resource. It does not travel.
 	Visibility Visibility
+	// Destination is what a Scope goes by where the body does not say it. Nil: what a Service says of itself.
+	Destination *Destination
 	// Body is encoded when the resource is applied and not kept.
 	Body *registryv1.Body
 }

@@ -22,13 +22,11 @@ type Changes struct {
 // fails with ErrCompacted when the log does not reach back to from, and with ErrFuture when to has
 // not happened or lies before from.
 func (r *Registry) Changes(namespace string, from, to uint64) (Changes, error) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.changes(namespace, from, to)
+	return r.view(namespace).Changes(from, to)
 }
 
 // changes is Changes with mu held.
-func (r *Registry) changes(namespace string, from, to uint64) (Changes, error) {
+func (r *Registry) changes(who audience, from, to uint64) (Changes, error) {
 	records, err := r.log.between(from, to)
 	if err != nil {
 		return Changes{}, err
@@ -49,9 +47,9 @@ func (r *Registry) changes(namespace string, from, to uint64) (Changes, error) {
 		if s.first != i {
 			continue
 		}
-		had := record.was.In(namespace)
+		had := who.sees(record.was, record.wasDestination)
 		now := records[s.last].entry
-		has := now != nil && now.Visibility.In(namespace)
+		has := now != nil && who.sees(now.Visibility, now.destination)
 		switch {
 		case has && (!had || now.Digest != record.wasDigest):
 			changes.Upserts = append(changes.Upserts, now)
@@ -75,20 +73,7 @@ type Content struct {
 }
 
 // Content is everything that a watcher in namespace sees.
-func (r *Registry) Content(namespace string) Content {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	content := Content{
-		Revision: r.revision,
-		Entries:  make([]*Entry, 0, r.sums.of(namespace).resources),
-	}
-	for _, entry := range r.entries {
-		if entry.Visibility.In(namespace) {
-			content.Entries = append(content.Entries, entry)
-		}
-	}
-	return content
-}
+func (r *Registry) Content(namespace string) Content { return r.view(namespace).Content() }
 
 // Proof is what a mirror of a view must hold at one revision.
 type Proof struct {
@@ -98,12 +83,7 @@ type Proof struct {
 }
 
 // Proof is the proof of the view of namespace at the latest revision. It costs O(1).
-func (r *Registry) Proof(namespace string) Proof {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	sum := r.sums.of(namespace)
-	return Proof{Revision: r.revision, Digest: sum.digest, Resources: sum.resources}
-}
+func (r *Registry) Proof(namespace string) Proof { return r.view(namespace).Proof() }
 
 // sum is the digest and size of a set of resources.
 type sum struct {
@@ -174,4 +154,14 @@ func (s *sums) of(namespace string) sum {
 		total.resources += own.resources
 	}
 	return total
+}
+
+// addBuckets adds the digests of the finest buckets of the view of namespace, however many they are to be.
+func (s *sums) addBuckets(namespace string, digests []registryv1.Digest) {
+	for bucket, digest := range s.public.buckets {
+		digests[bucket&(len(digests)-1)].Add(digest)
+	}
+	if own := s.namespaces[namespace]; own != nil {
+		own.buckets.addTo(digests)
+	}
 }
