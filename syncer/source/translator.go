@@ -30,6 +30,8 @@ type Options struct {
 	DefaultExport []string
 	// Cluster names the source cluster where there are several.
 	Cluster string
+	// Sidecars is told of Sidecars and WorkloadEntries. Nil: Sidecars are passed over.
+	Sidecars *Sidecars
 	// Pending says what becomes of hosts whose virtual IPs are awaited.
 	Pending Pending
 }
@@ -119,6 +121,7 @@ func (t *Translator) Translate(changes ...Change) ([]registry.Update, []Problem)
 	for _, change := range changes {
 		name := objectName{change.Object.Namespace, change.Object.Name}
 		before := t.services[name]
+		t.options.Sidecars.observe(change)
 		draft := draft{object: change.Object}
 		t.translate(&draft, change.State)
 		result.problems = append(result.problems, draft.problems...)
@@ -154,7 +157,7 @@ func (t *Translator) Translate(changes ...Change) ([]registry.Update, []Problem)
 			result.problems = append(result.problems, draft.problems...)
 		}
 	}
-	return result.updates, result.problems
+	return t.destined(result.updates), result.problems
 }
 
 func (t *Translator) object(kind string, name objectName) registry.Object {
@@ -177,6 +180,8 @@ func (t *Translator) translate(d *draft, state metav1.Object) {
 		t.workloadEntry(d, state)
 	case *corev1.Pod:
 		t.pod(d, state)
+	case *networkingv1.Sidecar:
+		t.sidecar(d, state)
 	default:
 		d.reject("kind", fmt.Sprintf("%T yields no names", state), "a Service, EndpointSlice, Namespace, Pod, ServiceEntry or WorkloadEntry")
 	}
@@ -201,6 +206,8 @@ func (t *Translator) forget(object registry.Object) {
 		t.unlinkSlice(name)
 	case KindNamespace:
 		t.label(object.Name, nil)
+	case KindSidecar:
+		t.options.Sidecars.forget(object.Namespace, object.Name)
 	}
 }
 

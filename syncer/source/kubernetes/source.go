@@ -121,6 +121,7 @@ func (s *Source) Run(ctx context.Context) error {
 
 	group.Go(func() { s.health.probe(ctx) })
 	awaited := newAwaited()
+	kinds := s.kinds()
 	settled := make([]func(), len(kinds))
 	for i, k := range kinds {
 		settled[i] = awaited.add(k.title())
@@ -276,7 +277,7 @@ func (s *Source) apply(changes []change, observed time.Time) {
 	}
 	s.report(changes, found)
 	s.put(observed, updates)
-	for _, k := range kinds {
+	for _, k := range s.kinds() {
 		s.metrics.objects.WithLabelValues(k.name).Set(float64(s.queue.count(k.name)))
 	}
 	s.metrics.objects.WithLabelValues(source.KindPod).Set(float64(s.queue.count(source.KindPod)))

@@ -97,6 +97,9 @@ func New(config Config) (*Source, error) {
 	if config.Mesh.Followed() {
 		more = append(more, meshKind(config.Mesh.ConfigMap))
 	}
+	if config.Translation.Sidecars != nil {
+		more = append(more, sidecarKind())
+	}
 	config.Rescan = cmp.Or(config.Rescan, defaultRescan)
 	s := &Source{
 		config:     config,
