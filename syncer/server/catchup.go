@@ -52,7 +52,7 @@ func (st *stream) sayWelcome(mode registryv1.Mode, buckets int) error {
 	st.welcomed.Store(true)
 	return st.send(&registryv1.WatchResponse{Response: &registryv1.WatchResponse_Welcome{Welcome: &registryv1.Welcome{
 		Mode:                    mode,
-		Generation:              st.server.registry.Generation(),
+		Generation:              st.view.generation(),
 		View:                    st.who.namespace,
 		ClusterDomain:           st.server.opts.ClusterDomain,
 		HeartbeatIntervalMillis: uint32(st.server.opts.HeartbeatInterval.Milliseconds()),
@@ -82,11 +82,10 @@ func (st *stream) chooseMode(hello *registryv1.Hello) registryv1.Mode {
 }
 
 func (st *stream) canResume(position *registryv1.Position) bool {
-	r := st.server.registry
-	if position == nil || position.GetGeneration() != r.Generation() || position.GetView() != st.who.namespace {
+	if position == nil || position.GetGeneration() != st.view.generation() || position.GetView() != st.who.namespace {
 		return false
 	}
-	_, err := r.Changes(st.who.namespace, position.GetRevision(), st.view.current().proof.Revision)
+	_, err := st.view.open().Changes(position.GetRevision(), st.view.current().proof.Revision)
 	return err == nil
 }
 
@@ -103,13 +102,13 @@ func (st *stream) catchUp(ctx context.Context, to head) error {
 	if st.cursor >= to.proof.Revision {
 		return nil
 	}
-	key := rangeKey{view: st.who.namespace, from: st.cursor, to: to.proof.Revision}
+	key := rangeKey{view: st.view.name, from: st.cursor, to: to.proof.Revision}
 	if st.changed != 0 && st.changed == to.since {
-		key = to.step(st.who.namespace)
+		key = to.step(st.view.name)
 	}
 	d, err := st.server.deltas.get(ctx, key, 0, func() (*delta, error) {
 		// Between key.from and the cursor, where they differ, the view saw nothing; the log may not have it.
-		changes, err := st.server.registry.Changes(key.view, st.cursor, key.to)
+		changes, err := st.view.open().Changes(st.cursor, key.to)
 		if err != nil {
 			return nil, err
 		}
@@ -142,9 +141,9 @@ func (st *stream) catchUp(ctx context.Context, to head) error {
 // replace sends the whole view to a stream that has been admitted.
 func (st *stream) replace(ctx context.Context) error {
 	for ctx.Err() == nil {
-		key := rangeKey{view: st.who.namespace, replace: true}
+		key := rangeKey{view: st.view.name, replace: true}
 		d, err := st.server.deltas.get(ctx, key, fullReuse, func() (*delta, error) {
-			return encodeContent(st.server.registry.Content(key.view), st.server.opts.FrameBytes), nil
+			return encodeContent(st.view.open().Content(), st.server.opts.FrameBytes), nil
 		})
 		if err != nil {
 			return err
@@ -152,7 +151,7 @@ func (st *stream) replace(ctx context.Context) error {
 		// The head must not be behind what was encoded, or no proof would fit.
 		st.view.advance()
 		head := st.view.current()
-		if _, err := st.server.registry.Changes(key.view, d.to, head.proof.Revision); err != nil {
+		if _, err := st.view.open().Changes(d.to, head.proof.Revision); err != nil {
 			// Encoded before more happened than the log holds.
 			st.server.deltas.forget(key, d)
 			continue

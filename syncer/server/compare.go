@@ -44,7 +44,7 @@ func (st *stream) comparable(hello *registryv1.Hello) bool {
 
 // equals reports whether a VM holds just what the view is, and at which revision.
 func (st *stream) equals(holding *registryv1.Holding) (revision uint64, equal bool) {
-	proof := st.server.registry.Proof(st.who.namespace)
+	proof := st.view.open().Proof()
 	return proof.Revision, holding.GetDigest() == uint64(proof.Digest) && holding.GetResources() == uint64(proof.Resources)
 }
 
@@ -80,7 +80,7 @@ func (st *stream) compare(ctx context.Context, holding *registryv1.Holding) erro
 	if err != nil {
 		return err
 	}
-	section, err := st.server.registry.Section(st.who.namespace, count, differing.buckets, differing.revision)
+	section, err := st.view.open().Section(count, differing.buckets, differing.revision)
 	if errors.Is(err, registry.ErrCompacted) {
 		return st.replaceInstead(ctx)
 	}
@@ -127,7 +127,7 @@ func (st *stream) compareBuckets(ctx context.Context, count int) (differingBucke
 	if len(theirs) != count {
 		return differingBuckets{}, status.Errorf(codes.InvalidArgument, "digests of %d buckets: welcome asked for %d", len(theirs), count)
 	}
-	ours := st.server.registry.BucketDigests(st.who.namespace, count)
+	ours := st.view.open().BucketDigests(count)
 	differing := differingBuckets{revision: ours.Revision}
 	for bucket, digest := range ours.Digests {
 		if theirs[bucket] != digest.Short() {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// rangeKey is what a delta is shared by: the view, and the range of revisions. A whole view has from
+// rangeKey is what a delta is shared by: the view's name, and the range of revisions. A whole view has from
 // zero and replace.
 type rangeKey struct {
 	view     string

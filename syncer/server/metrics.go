@@ -15,6 +15,7 @@ type metrics struct {
 	admissions   *prometheus.CounterVec // by result
 	refused      *prometheus.CounterVec // by bound
 	compacted    prometheus.Counter
+	rescoped     prometheus.Counter
 	compareBytes prometheus.Counter
 	frames       *prometheus.CounterVec // by mode
 	bytes        *prometheus.CounterVec // by mode
@@ -45,6 +46,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		admissions:   vector("admissions_total", "Watch streams that had to be sent a whole view or compared with it, by result: at_once, waited, turned_away (the queue was full), timed_out or left.", "result"),
 		refused:      vector("refused_total", "Connections and watch streams refused because too many were open, by the bound: connections, address or identity.", "bound"),
 		compacted:    counter("compacted_total", "Watch streams that fell off the change log, because their VMs read too slowly: they were compared anew or, where the view is small, sent all of it."),
+		rescoped:     counter("rescoped_total", "Watch streams ended because the Sidecar of their VM says something else: they were compared anew."),
 		compareBytes: counter("compare_bytes_total", "Bytes of digests exchanged to find out what differs, both ways, before TLS."),
 		frames:       vector("frames_sent_total", "Delta frames sent, by what they were for: full, compare, or change.", "mode"),
 		bytes:        vector("frame_bytes_sent_total", "Bytes of delta frames sent, before TLS, by what they were for: full, compare, or change.", "mode"),

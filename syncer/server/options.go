@@ -20,6 +20,8 @@ type Options struct {
 	Version string
 	// TLS is the server's side of mutual TLS. Nil: plaintext, which Serve refuses off loopback.
 	TLS *TLSFiles
+	// Scopes say what VMs see of their views. Nil: all. The registry must keep what scopes go by.
+	Scopes Scopes
 	// Metrics is where the server registers its metrics, and what /metrics shows. Nil: one of its own.
 	Metrics *prometheus.Registry
 	// VirtualIPs is all virtual IPs, for /debug/vips. It is called by one at a time. Nil: nothing is known of
@@ -97,6 +99,9 @@ func (o *Options) complete() error {
 	orDefault(&o.FullSyncPatience, 5*time.Second)
 	orDefault(&o.FrameBytes, 256<<10)
 	orDefault(&o.CacheBytes, 64<<20)
+	if o.Scopes == nil {
+		o.Scopes = unscoped{}
+	}
 	if o.Metrics == nil {
 		o.Metrics = prometheus.NewRegistry()
 	}

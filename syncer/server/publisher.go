@@ -56,14 +56,17 @@ func (p *publisher) watched() []*view {
 	return views
 }
 
-// join is the view of a namespace, its head at the registry's latest revision. Every join needs a
-// leave.
-func (p *publisher) join(namespace string) *view {
+// join is the view of a namespace through a scope, its head at the registry's latest revision. Every join needs
+// a leave.
+func (p *publisher) join(namespace string, scope *registry.Scope) *view {
+	name := viewName(namespace, scope)
 	p.mu.Lock()
-	v, found := p.views[namespace]
+	v, found := p.views[name]
 	if !found {
-		v = &view{namespace: namespace, registry: p.registry, now: p.now, keep: p.keep, moved: make(chan struct{})}
-		p.views[namespace] = v
+		v = &view{name: name, scope: scope, registry: p.registry, now: p.now, keep: p.keep, moved: make(chan struct{})}
+		// It may go through the whole registry, which nobody else is to wait for.
+		v.open = sync.OnceValue(func() *registry.View { return p.registry.OpenView(namespace, scope) })
+		p.views[name] = v
 	}
 	v.streams++
 	p.mu.Unlock()
@@ -76,17 +79,21 @@ func (p *publisher) leave(v *view) {
 	defer p.mu.Unlock()
 	v.streams--
 	if v.streams == 0 {
-		delete(p.views, v.namespace)
+		delete(p.views, v.name)
+		v.open().Close()
 	}
 }
 
-// view is what all streams of one namespace follow.
+// view is what all streams of one namespace and one scope follow.
 type view struct {
-	namespace string
-	registry  *registry.Registry
-	now       func() time.Time
-	keep      func(rangeKey, registry.Changes)
-	streams   int // guarded by publisher.mu
+	name     string
+	scope    *registry.Scope
+	registry *registry.Registry
+	// open is what the view sees.
+	open    func() *registry.View
+	now     func() time.Time
+	keep    func(rangeKey, registry.Changes)
+	streams int // guarded by publisher.mu
 
 	advancing sync.Mutex // one advance at a time
 
@@ -119,7 +126,7 @@ func (v *view) advance() {
 	defer v.advancing.Unlock()
 	// Before the proof, so that a change in between is not vouched for.
 	currentAt := v.registry.CurrentAt()
-	proof := v.registry.Proof(v.namespace)
+	proof := v.open().Proof()
 	last := v.current()
 	if proof.Revision <= last.proof.Revision {
 		return
@@ -146,14 +153,14 @@ func (v *view) changed(last head, to uint64) bool {
 	if last.changed == 0 {
 		return true // no stream is at a head yet
 	}
-	changes, err := v.registry.Changes(v.namespace, last.proof.Revision, to)
+	changes, err := v.open().Changes(last.proof.Revision, to)
 	if err != nil {
 		return true // fallen off the log, which the streams will notice
 	}
 	if len(changes.Upserts)+len(changes.Removals) == 0 {
 		return false
 	}
-	v.keep(rangeKey{view: v.namespace, from: last.changed, to: to}, changes)
+	v.keep(rangeKey{view: v.name, from: last.changed, to: to}, changes)
 	return true
 }
 

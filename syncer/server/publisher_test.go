@@ -22,7 +22,7 @@ func TestPublisherGathersABurst(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { p.run(ctx); close(ended) }()
-		v := p.join("prod")
+		v := p.join("prod", nil)
 		apply := func(name string, visibility registry.Visibility) {
 			t.Helper()
 			if err := source.Apply(time.Now(), service("prod", name, "10.0.0.1", visibility)); err != nil {

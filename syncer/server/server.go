@@ -127,6 +127,7 @@ func (s *Server) Serve(ctx context.Context, vms, people net.Listener) error {
 	accepted := newConnections(vms, s.opts.MaxConnections, s.opts.MaxConnectionsPerAddress, s.refuseConnection)
 	s.accepted.Store(accepted)
 	group.Go(func() { s.publisher.run(ctx) })
+	group.Go(func() { s.followScopes(ctx) })
 	group.Go(func() {
 		if err := rpc.Serve(accepted); err != nil {
 			cancel(fmt.Errorf("serve VMs on %s: %w", vms.Addr(), err))

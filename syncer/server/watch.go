@@ -76,7 +76,7 @@ func (st *stream) serve(ctx context.Context, hello *registryv1.Hello) error {
 	st.end(st.run(ctx, hello))
 	reason := ending(context.Cause(ctx))
 	s.opts.Log.Debug("watch ended", "node", who.node, "namespace", who.namespace, "after", s.opts.Now().Sub(st.since).Round(time.Millisecond), "reason", reason)
-	if status.Code(reason) == codes.Aborted {
+	if status.Code(reason) == codes.Aborted && !errors.Is(reason, errRescoped) {
 		s.warn("watch ended: the VM is too slow", "node", who.node, "namespace", who.namespace, "address", who.address, "reason", reason)
 	}
 	return reason

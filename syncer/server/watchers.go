@@ -70,10 +70,14 @@ func (st *stream) begin(who watcher) error {
 	if err := st.server.enter(st); err != nil {
 		return err
 	}
-	st.view = st.server.publisher.join(who.namespace)
+	st.view = st.server.publisher.join(who.namespace, st.server.scopeOf(who))
 	st.server.mu.Lock()
-	defer st.server.mu.Unlock()
 	st.server.streams[st] = struct{}{}
+	st.server.mu.Unlock()
+	if st.rescoped() { // After the scope was asked for, and before anybody knew of the stream.
+		st.finish()
+		return errRescoped
+	}
 	return nil
 }
 
