@@ -54,6 +54,7 @@ type rawFlags struct {
 	pending                                   pendingFlags
 	bounds                                    boundFlags
 	guard                                     guardFlags
+	sidecar                                   sidecarFlags
 	mesh                                      meshFlags
 	logLevel, logFormat                       string
 	version                                   bool
@@ -76,6 +77,7 @@ func (r *rawFlags) declare(flags *pflag.FlagSet) {
 	r.pending.declare(flags)
 	r.bounds.declare(flags)
 	r.guard.declare(flags)
+	r.sidecar.declare(flags)
 	flags.StringVar(&r.logLevel, "log-level", "info", "least `LEVEL` that is logged: debug, info, warn or error")
 	flags.StringVar(&r.logFormat, "log-format", "text", "`FORMAT` of the log: text or json")
 	flags.BoolVar(&r.version, "version", false, "print the version and exit")
@@ -150,6 +152,7 @@ func (r *rawFlags) checkTranslation(s *settings) error {
 	if _, err := source.NewTranslator(s.translation); err != nil {
 		return fmt.Errorf("--cluster-domain %q: want a DNS name such as cluster.local: %w", r.clusterDomain, err)
 	}
+	s.translation.Sidecars = r.sidecar.sidecars()
 	s.translation.ClusterDomain = strings.ToLower(strings.TrimSuffix(r.clusterDomain, "."))
 	return nil
 }

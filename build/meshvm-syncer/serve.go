@@ -34,7 +34,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	log.Info("starting", "version", version)
 	metrics := prometheus.NewRegistry()
 	s.guard.Log = log
-	names := registry.New(registry.Options{Guard: s.guard})
+	names := registry.New(registry.Options{Guard: s.guard, Scopes: s.translation.Sidecars != nil})
 	ledger, err := openLedger(s)
 	if err != nil {
 		return err
@@ -49,6 +49,9 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	var front *server.Server
 	follow, err := openSource(s, names, ledger, log, metrics, func(mesh source.Mesh) {
 		front.SetTrustDomains(mesh.TrustDomains()...)
+		if sidecars := s.translation.Sidecars; sidecars != nil {
+			sidecars.SetRootNamespace(mesh.RootNamespace)
+		}
 	})
 	if err != nil {
 		return err
@@ -64,6 +67,9 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	options.ClusterDomain, options.Version, options.TLS = s.translation.ClusterDomain, version, s.tls
 	options.Metrics, options.Log = metrics, log
 	options.VirtualIPs = tableOf(follow, allocator)
+	if sidecars := s.translation.Sidecars; sidecars != nil {
+		options.Scopes = sidecars
+	}
 	front, err = server.New(names, options)
 	if err != nil {
 		return err

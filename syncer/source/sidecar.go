@@ -104,7 +104,7 @@ func (t *Translator) destination(object registry.Object, body *registryv1.Body) 
 		return &registry.Destination{Host: strings.TrimPrefix(service.GetHost(), object.Name+"."), Ports: portNumbers(service.GetPorts())}
 	}
 	// A share in a host of the ServiceEntry, which has the ports.
-	entry := t.selections.of(object.Namespace).serviceEntry(service.GetName())
+	entry := t.selections.of(object.Namespace).serviceEntries.named[service.GetName()]
 	if entry == nil {
 		return nil
 	}
