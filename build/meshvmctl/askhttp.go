@@ -30,6 +30,9 @@ func (l *lookup) query() url.Values {
 	if l.namespace != "" {
 		query.Set("namespace", l.namespace)
 	}
+	if l.node != "" {
+		query.Set("node", l.node)
+	}
 	return query
 }
 

@@ -34,7 +34,9 @@ func (l *lookup) follow(ctx context.Context) (*mirror.State, error) {
 	config.Addresses = []string{l.syncer}
 	config.Namespace = l.namespace
 	config.Version = "meshvmctl " + version
-	config.Node, _ = os.Hostname() // for people only
+	if config.Node = l.node; config.Node == "" {
+		config.Node, _ = os.Hostname() // for people, and for Sidecars that select VMs
+	}
 	m := mirror.New(mirror.Options{Namespace: l.namespace, TTL: defaultTTL, EndpointTTL: defaultEndpointTTL})
 	progress := newProgress()
 	client, err := watch.New(config, m, nil, progress)

@@ -20,6 +20,7 @@ import (
 // lookup is one question and whom to ask.
 type lookup struct {
 	name, recordType, namespace string
+	node                        string
 	syncer, http                string
 	connection                  watch.Config
 	output                      string
@@ -36,6 +37,7 @@ func (l *lookup) declare(flags *pflag.FlagSet) {
 	flags.SortFlags = false
 	flags.StringVar(&l.recordType, "type", "", "record `TYPE`: A, AAAA, CNAME, PTR or SRV (default A and AAAA; PTR for an address, SRV for _PORT._PROTOCOL.HOST)")
 	flags.StringVar(&l.namespace, "namespace", "", "`NAMESPACE` of the VM that asks; with --syncer, a certificate that names one wins")
+	flags.StringVar(&l.node, "node", "", "`NAME` of the VM that asks, where its labels decide which Istio Sidecar it has (default with --syncer: this machine's)")
 	flags.StringVar(&l.syncer, "syncer", "", "ask as a VM does, at the syncer's `ADDR`ess for VMs (HOST:15054): what would be answered")
 	flags.StringVar(&l.http, "http", "", "ask for an explanation, at the syncer's HTTP `ADDR`ess (HOST:15055): what would be answered, and why")
 	flags.StringVar(&l.connection.TLS.CertFile, "tls-cert-file", "", "PEM `FILE` of the client certificate chain, with --syncer")

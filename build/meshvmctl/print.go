@@ -85,6 +85,9 @@ func provenance(row func(...string), e explain.Explanation) {
 		row("addresses", e.AddressKind)
 	}
 	row("seen from", cmp.Or(e.Namespace, "no namespace"))
+	if e.Sidecar != nil {
+		row("through", e.Sidecar.String())
+	}
 	row("registry", fmt.Sprintf("revision %d, zone %s", e.Revision, e.ClusterDomain))
 	if !e.Ready {
 		row("note", "the syncer is not ready: the answer may lack what has not synced")

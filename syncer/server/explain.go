@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
+	"github.com/meshvm/meshvm/syncer/registry"
 	"github.com/meshvm/meshvm/syncer/server/explain"
 )
 
@@ -21,6 +22,8 @@ type explanation struct {
 	hint string
 	// above is what makes the name exist where it is between an endpoint's and that of its Service.
 	above string
+	// scope is what the VM sees its view through.
+	scope *registry.Scope
 	explain.Explanation
 }
 
@@ -33,6 +36,7 @@ func (s *Server) explain(ctx context.Context, q question) (explain.Explanation, 
 		Revision:      s.registry.Revision(),
 		ClusterDomain: s.opts.ClusterDomain,
 	}}
+	e.narrow()
 	select {
 	case <-s.registry.Ready():
 		e.Ready = true

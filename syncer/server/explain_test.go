@@ -133,6 +133,11 @@ func (s *syncer) explanation(t *testing.T, name, recordType, namespace string) e
 	if code != http.StatusOK {
 		t.Fatalf("explain %s %s: %d %s", name, recordType, code, body)
 	}
+	return decodeExplanation(t, body)
+}
+
+func decodeExplanation(t *testing.T, body string) explain.Explanation {
+	t.Helper()
 	var e explain.Explanation
 	if err := json.Unmarshal([]byte(body), &e); err != nil {
 		t.Fatalf("%v in %s", err, body)
@@ -352,10 +357,11 @@ func TestBadQuestions(t *testing.T) {
 	tests := map[string]struct{ query, want string }{
 		"no name":          {"", `"name" is "": want a name`},
 		"empty name":       {"name=.", `"name" is ".": want a name`},
-		"unknown":          {"name=a&ns=b", `parameter "ns": want name, type or namespace`},
+		"unknown":          {"name=a&ns=b", `parameter "ns": want name, type, namespace, node or address`},
 		"twice":            {"name=a&name=b", `"name" is given 2 times`},
 		"type":             {"name=a&type=XYZ", `"type" is "XYZ": want A, AAAA, CNAME, PTR or SRV, or nothing`},
 		"namespace":        {"name=a&namespace=a.b", `"namespace" is "a.b": want the name of a namespace`},
+		"address":          {"name=a&address=vm", `"address" is "vm": want the IP address of the VM`},
 		"empty label":      {"name=a..b", "empty label"},
 		"long label":       {"name=" + strings.Repeat("a", 64), "a label has at most 63"},
 		"long name":        {"name=" + strings.Repeat("a.", 128), "at most 253"},

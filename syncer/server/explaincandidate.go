@@ -44,8 +44,7 @@ func (e *explanation) hide(c *candidate) {
 	case c.Claims[0].Object.Kind == kindWorkloadEntry && c.Claims[0].ExportTo == registry.Nobody().String():
 		e.suggest(fmt.Sprintf("%s is %s, which is not healthy or not exported", e.nameOf(c.Host), c.Claims[0].Object))
 	default:
-		e.suggest(fmt.Sprintf("%s claims %s, but is exported to %s, not to %s",
-			c.Claims[0].Object, e.nameOf(c.Host), exportedTo(c.Claims[0]), e.namespaceName()))
+		e.suggest(fmt.Sprintf("%s claims %s, but is %s", c.Claims[0].Object, e.nameOf(c.Host), e.unseen(c.Claims[0])))
 	}
 }
 
@@ -110,7 +109,7 @@ func (e *explanation) candidate(host string) (*candidate, error) {
 			return nil, err
 		}
 		services[i] = body.GetService()
-		if entry.Visibility.In(e.Namespace) {
+		if e.sees(entry) {
 			visible = append(visible, services[i])
 		}
 	}
@@ -148,7 +147,8 @@ func (e *explanation) claim(entry *registry.Entry, service *registryv1.Service, 
 		Key:          entry.Key,
 		Object:       objectOf(entry.Object),
 		ExportTo:     entry.Visibility.String(),
-		Visible:      entry.Visibility.In(e.Namespace),
+		Visible:      e.sees(entry),
+		Hidden:       e.hidden(entry),
 		Winner:       slices.Contains(ruling.Winners, service),
 		AddressKind:  addressKinds[service.GetAddressKind()],
 		Headless:     service.GetHeadless(),
@@ -167,7 +167,7 @@ func (e *explanation) claim(entry *registry.Entry, service *registryv1.Service, 
 	case workload && claim.ExportTo == registry.Nobody().String():
 		claim.Reason = "it is not healthy, or what selects it is exported to nobody"
 	case !claim.Visible:
-		claim.Reason = fmt.Sprintf("exported to %s, not to %s", exportedTo(claim), e.namespaceName())
+		claim.Reason = e.unseen(claim)
 	case workload && claim.Winner && service.GetDerived():
 		claim.Reason = "it is the workload's own name"
 	case workload && claim.Winner:

@@ -97,7 +97,7 @@ func namedAddresses(endpoint explain.Endpoint) iter.Seq2[string, string] {
 // listEndpoints lists the endpoints of a headless Service in slices that the namespace sees.
 func (e *explanation) listEndpoints(service *registryv1.Service, host string) error {
 	for _, entry := range e.server.registry.Slices(service.GetCluster(), service.GetNamespace(), service.GetName()) {
-		if !entry.Visibility.In(e.Namespace) {
+		if !e.sees(entry) {
 			continue
 		}
 		body, err := decode(entry)

@@ -27,6 +27,9 @@ func (e *explanation) scan(ctx context.Context, visit func(*registry.Entry, *reg
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if !e.scope.Sees(entry) {
+			continue
+		}
 		body, err := decode(entry)
 		if err != nil {
 			return err

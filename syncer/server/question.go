@@ -19,6 +19,9 @@ type question struct {
 	address   netip.Addr
 	types     []string
 	namespace string
+	// node and peer are the VM's name and address, where they matter.
+	node string
+	peer netip.Addr
 }
 
 // Record types that are explained.
@@ -36,18 +39,25 @@ const (
 	maxLabel = 63
 )
 
-// parseQuestion reads the parameters name, type and namespace. An error names the parameter and what
+// parseQuestion reads the parameters name, type and namespace, and node and address of the VM. An error names the parameter and what
 // is expected.
 func parseQuestion(query url.Values) (question, error) {
 	for parameter, values := range query {
-		if !slices.Contains([]string{"name", "type", "namespace"}, parameter) {
-			return question{}, fmt.Errorf("parameter %q: want name, type or namespace", parameter)
+		if !slices.Contains([]string{"name", "type", "namespace", "node", "address"}, parameter) {
+			return question{}, fmt.Errorf("parameter %q: want name, type, namespace, node or address", parameter)
 		}
 		if len(values) > 1 {
 			return question{}, fmt.Errorf("parameter %q is given %d times: want it once", parameter, len(values))
 		}
 	}
-	q := question{namespace: query.Get("namespace")}
+	q := question{namespace: query.Get("namespace"), node: query.Get("node")}
+	if text := query.Get("address"); text != "" {
+		peer, err := netip.ParseAddr(text)
+		if err != nil {
+			return question{}, fmt.Errorf("parameter \"address\" is %q: want the IP address of the VM, or nothing", text)
+		}
+		q.peer = peer.Unmap().WithZone("")
+	}
 	if q.namespace != "" && !namespaceName.MatchString(q.namespace) {
 		return question{}, fmt.Errorf("parameter \"namespace\" is %q: want the name of a namespace (a DNS label), or nothing", q.namespace)
 	}

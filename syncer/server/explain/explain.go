@@ -30,6 +30,8 @@ type Explanation struct {
 	Types []string `json:"types"`
 	// Namespace is whose view was asked for. Empty: of a VM that has none.
 	Namespace string `json:"namespace"`
+	// Sidecar is the Istio Sidecar that says what the VM sees. Absent: it sees all that is exported to it.
+	Sidecar *Object `json:"sidecar,omitempty"`
 
 	// Ready is false as long as the syncer serves nobody: the answer may lack what is not there yet.
 	Ready bool `json:"ready"`
@@ -107,6 +109,8 @@ type Claim struct {
 	ExportTo string `json:"exportTo"`
 	// Visible to the namespace asked for.
 	Visible bool `json:"visible"`
+	// Hidden is set on what would be visible if the Sidecar imported it.
+	Hidden bool `json:"hidden,omitempty"`
 	// Winner of all visible claims of this host.
 	Winner bool `json:"winner"`
 	// Reason why it won or not.
