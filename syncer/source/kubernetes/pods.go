@@ -93,8 +93,9 @@ func (p *podSelectors) signal() {
 	}
 }
 
-// latest is the namespaces whose Pods are needed, in order, and whether these are all.
-func (p *podSelectors) latest() (namespaces []string, known bool) {
+// latest is the namespaces whose Pods are needed, in order, how many more there are than can be followed, and
+// whether it is known which ServiceEntries there are.
+func (p *podSelectors) latest() (namespaces []string, left int, known bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	namespaces = make([]string, 0, len(p.held))
@@ -102,7 +103,10 @@ func (p *podSelectors) latest() (namespaces []string, known bool) {
 		namespaces = append(namespaces, namespace)
 	}
 	slices.Sort(namespaces)
-	return namespaces, p.known
+	if left = len(namespaces) - maxPodNamespaces; left > 0 {
+		namespaces = namespaces[:maxPodNamespaces]
+	}
+	return namespaces, max(0, left), p.known
 }
 
 // podsOf follows the Pods of a namespace.
@@ -133,13 +137,14 @@ func (s *Source) followPods(ctx context.Context, settled func()) error {
 			f.informer.stop()
 		}
 	}()
+	leftBefore := 0
 	for number := 1; ; {
-		namespaces, known := s.podSelectors.latest()
-		if left := len(namespaces) - maxPodNamespaces; left > 0 {
+		namespaces, left, known := s.podSelectors.latest()
+		if left > leftBefore {
 			s.log.Error("ServiceEntries of too many namespaces select Pods: those of the last by name are not answered",
-				"namespaces", len(namespaces), "not answered", left, "limit", maxPodNamespaces)
-			namespaces = namespaces[:maxPodNamespaces]
+				"not answered", left, "limit", maxPodNamespaces)
 		}
+		leftBefore = left
 		for namespace, f := range followed {
 			if _, needed := slices.BinarySearch(namespaces, namespace); !needed {
 				s.unfollowPods(namespace, f)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	networking "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/meshvm/meshvm/syncer/registry"
 	"github.com/meshvm/meshvm/syncer/source"
@@ -133,6 +136,47 @@ func TestFollowsWorkloadEntries(t *testing.T) {
 	f.eventually("the source to be healthy without Istio", f.healthy)
 	if strings.Contains(f.log.String(), "forbids") {
 		t.Error("the shipped role does not suffice")
+	}
+}
+
+func TestNamespacesWhosePodsAreNeeded(t *testing.T) {
+	entry := func(namespace, name string, resolution networking.ServiceEntry_Resolution) *networkingv1.ServiceEntry {
+		e := &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+		e.Spec.Hosts, e.Spec.Resolution = []string{"db.example.com"}, resolution
+		e.Spec.WorkloadSelector = &networking.WorkloadSelector{Labels: map[string]string{"app": "db"}}
+		return e
+	}
+	const selects, never = networking.ServiceEntry_STATIC, networking.ServiceEntry_DNS
+	of := newPodSelectors()
+	for _, step := range []struct {
+		name string
+		do   func()
+		want []string
+		left int
+	}{
+		{"none", func() {}, []string{}, 0},
+		{"one that never answers Pods", func() { of.OnAdd(entry("a", "dns", never), true) }, []string{}, 0},
+		{"two in one namespace, one in another", func() {
+			of.OnAdd(entry("b", "one", selects), true)
+			of.OnAdd(entry("b", "two", selects), true)
+			of.OnAdd(entry("a", "one", selects), true)
+		}, []string{"a", "b"}, 0},
+		{"one of two goes", func() { of.OnDelete(cache.DeletedFinalStateUnknown{Key: "b/one"}) }, []string{"a", "b"}, 0},
+		{"the other changes", func() { of.OnUpdate(nil, entry("b", "two", never)) }, []string{"a"}, 0},
+		{"one that cannot be decoded stays what it was", func() { of.OnUpdate(nil, &undecodable{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "one"}}) }, []string{"a"}, 0},
+		{"all are gone", of.gone, []string{}, 0},
+	} {
+		step.do()
+		if got, left, known := of.latest(); !slices.Equal(got, step.want) || left != step.left || known {
+			t.Errorf("%s: got %q and %d left, known %t, want %q and %d, not known", step.name, got, left, known, step.want, step.left)
+		}
+	}
+	for i := range maxPodNamespaces + 3 {
+		of.OnAdd(entry(fmt.Sprintf("n%04d", i), "one", selects), true)
+	}
+	of.listed()
+	if got, left, known := of.latest(); len(got) != maxPodNamespaces || got[0] != "n0000" || left != 3 || !known {
+		t.Errorf("too many: got %d and %d left, known %t, want %d and 3, known", len(got), left, known, maxPodNamespaces)
 	}
 }
 
