@@ -10,8 +10,10 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/meshvm/meshvm/syncer/vip"
+	"github.com/meshvm/meshvm/test/controlplane"
 	"github.com/meshvm/meshvm/test/programs"
 )
 
@@ -126,7 +128,7 @@ func TestAllocateForManifests(t *testing.T) {
 	}
 }
 
-// showsVIP waits until a syncer shows the state and the only address of a host.
+// showsVIP waits until a syncer shows the state and the addresses of a host, in one row.
 func showsVIP(t *testing.T, http, host string, state vip.State, address string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%s is shown as %s", host, state), func() error {
@@ -156,4 +158,44 @@ func remove(t *testing.T, folder, name string) {
 	if err := os.Remove(filepath.Join(folder, name)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestAllocateInACluster: on a real API server, a host gets a virtual IP that VMs answer, and every replica
+// shows it.
+func TestAllocateInACluster(t *testing.T) {
+	c := newCluster(t, controlplane.WithIstioCRDs())
+	if err := c.plane.GrantSyncerVIPRole(t.Context(), c.namespace); err != nil {
+		t.Fatal(err)
+	}
+	c.restartWith("--vip", "allocate", "--vip-namespace", c.namespace, "--vip-pending", "nodata")
+	second := programs.FreeAddress(t)
+	programs.Start(t, programs.Syncer, append(c.arguments, "--vip", "allocate", "--vip-namespace", c.namespace,
+		"--listen", programs.FreeAddress(t), "--http-listen", second)...)
+	m := newMachine(t, []string{c.address})
+	m.isReady()
+	c.createServiceEntry("payments", "payments.example.com")
+	var given string
+	eventually(t, "a virtual IP", func() (err error) {
+		given, err = m.ask("payments.example.com.", dns.TypeA)
+		if err == nil && !strings.HasPrefix(given, "240.240.") {
+			err = fmt.Errorf("got %q", given)
+		}
+		return err
+	})
+	v6, err := m.ask("payments.example.com.", dns.TypeAAAA)
+	if err != nil || !strings.HasPrefix(v6, "2001:2:") {
+		t.Errorf("AAAA: got %q, %v, want one of 2001:2::/48", v6, err)
+	}
+	for _, replica := range []string{c.http, second} {
+		showsVIP(t, replica, "payments.example.com", vip.Assigned, given+" "+v6)
+	}
+	if err := c.istio.NetworkingV1().ServiceEntries(c.namespace).Delete(t.Context(), "payments", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	m.answers("payments.example.com.", dns.TypeA, programs.Outside)
+	for _, replica := range []string{c.http, second} {
+		showsVIP(t, replica, "payments.example.com", vip.Quarantined, given+" "+v6)
+	}
+	c.createServiceEntry("again", "payments.example.com")
+	t.Logf("the old address after %v", m.answers("payments.example.com.", dns.TypeA, given))
 }
