@@ -184,6 +184,15 @@ func TestAllocation(t *testing.T) {
 		d.follow(entryOf("a", hosts("x.example.com", "y.example.com"), statusOf("X.example.com.", "198.51.100.1")))
 		d.expect("served", map[string]string{"a X.example.com.": "198.51.100.1", "a y.example.com": before})
 	})
+	t.Run("a given address is not lost to one who writes it while its own manifest is edited", func(t *testing.T) {
+		d := newDesk(t)
+		d.follow(entryOf("a"))
+		given := d.served["a a.example.com"]
+		d.follow(entryOf("a", func(e *networkingv1.ServiceEntry) { e.Spec.ExportTo = []string{"."} }), entryOf("thief", statusOf("thief.example.com", given)))
+		if got := d.served["a a.example.com"]; got != given {
+			t.Errorf("Served: got %q, want %q as before", got, given)
+		}
+	})
 	t.Run("of two that write one address the elder keeps it, and the other is told and gets another", func(t *testing.T) {
 		d := newDesk(t)
 		young, old := entryOf("young", aged(time.Hour), statusOf("young.example.com", "240.240.0.9")), entryOf("old", aged(2*time.Hour), statusOf("old.example.com", "240.240.0.9"))
@@ -216,7 +225,7 @@ func TestAllocation(t *testing.T) {
 				before := d.served["a a.example.com"]
 				d.follow(holder(before))
 				for wake := d.allocation.wake(); !wake.IsZero() && wake.Before(noon.Add(quarantine)); wake = d.allocation.wake() {
-					d.now = wake
+					d.now = wake.Add(time.Nanosecond)
 					d.follow()
 				}
 				if got := d.served["a a.example.com"]; got == "" || got == before {
