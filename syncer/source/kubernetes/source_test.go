@@ -59,6 +59,7 @@ type fixture struct {
 	namespace string
 	guard     registry.GuardOptions
 	mesh      source.MeshOptions
+	sidecars  *source.Sidecars
 	registry  *registry.Registry
 	metrics   *prometheus.Registry
 	log       *transcript.Transcript
@@ -136,15 +137,16 @@ func (readCloser) Close() error { return nil }
 // follow runs a source until the test ends.
 func (f *fixture) follow(config *rest.Config) {
 	f.t.Helper()
-	f.registry = registry.New(registry.Options{Guard: f.guard})
+	f.registry = registry.New(registry.Options{Guard: f.guard, Scopes: f.sidecars != nil})
 	s, err := New(Config{
-		REST:     config,
-		Registry: f.registry.AddSource("kubernetes"),
-		Mesh:     f.mesh,
-		Version:  "1.2.3",
-		Log:      slog.New(slog.NewTextHandler(f.log, nil)),
-		Metrics:  f.metrics,
-		Probe:    500 * time.Millisecond,
+		REST:        config,
+		Registry:    f.registry.AddSource("kubernetes"),
+		Mesh:        f.mesh,
+		Translation: source.Options{Sidecars: f.sidecars},
+		Version:     "1.2.3",
+		Log:         slog.New(slog.NewTextHandler(f.log, nil)),
+		Metrics:     f.metrics,
+		Probe:       500 * time.Millisecond,
 	})
 	f.do(err)
 	ctx, cancel := context.WithCancel(context.Background())
