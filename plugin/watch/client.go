@@ -127,8 +127,12 @@ func (c *Client) tryEach(ctx context.Context) (again bool) {
 }
 
 // wasSteady resets the backoff after a stream that lived longer than the delay that a failure would
-// have cost now. One that comes into step and ends at once, over and over, is slowed down like any fault.
+// have cost now. One that comes into step and ends at once, over and over, is slowed down like any fault. Where
+// the syncer asks for another stream, that is none, unless it never stops asking.
 func (c *Client) wasSteady(end ending) bool {
+	if end.failure.again && end.lived >= c.limits.retryBase {
+		return true
+	}
 	if end.repair() || end.lived < c.backoff.ceiling() {
 		return false
 	}

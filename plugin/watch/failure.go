@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 )
 
 // Cause is why a stream ended or never came about, in a word, for metrics and logs.
@@ -78,6 +80,8 @@ type failure struct {
 	err   error
 	// hint is how long the syncer asks to be left alone. Zero: it does not say.
 	hint time.Duration
+	// again: the syncer asks for nothing but that the stream is opened anew.
+	again bool
 }
 
 // Error implements error.
@@ -128,6 +132,7 @@ func classify(ctx context.Context, err error, trailer metadata.MD) *failure {
 		cause: causeOf(said),
 		err:   fmt.Errorf("%s: %s", said.Code(), bounded(said.Message())),
 		hint:  retryHint(said, trailer),
+		again: asksAgain(said),
 	}
 }
 
@@ -158,6 +163,16 @@ func causeOf(said *status.Status) Cause {
 	default:
 		return CauseOther
 	}
+}
+
+// asksAgain reports whether a stream ended for no fault, but so that it is opened anew.
+func asksAgain(said *status.Status) bool {
+	for _, detail := range said.Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == registryv1.ErrorDomain && info.GetReason() == registryv1.ReasonComeAgain {
+			return true
+		}
+	}
+	return false
 }
 
 // retryHint is how long a syncer asks to be left alone: google.rpc.RetryInfo in the status, or else

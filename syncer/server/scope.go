@@ -7,9 +7,11 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 	"github.com/meshvm/meshvm/syncer/registry"
 )
 
@@ -38,9 +40,24 @@ const (
 	rescopedAtOnce    = 100
 )
 
+// rescopedAfter is how long a stream is in step at least before it is ended for its scope, so that what changes
+// meanwhile is one change to its VM. A VM takes streams that end sooner for a fault, and waits the longer the
+// more often that happens.
+const rescopedAfter = 400 * time.Millisecond
+
 // errRescoped ends a stream whose VM sees its view through another scope now. It comes again at once and is
 // compared.
-var errRescoped = status.Error(codes.Aborted, "the Sidecar of this VM says something else now: come again and be compared")
+var errRescoped = comeAgain("the Sidecar of this VM says something else now: come again and be compared")
+
+// comeAgain ends a stream for no fault of its VM.
+func comeAgain(why string) error {
+	said := status.New(codes.Aborted, why)
+	detailed, err := said.WithDetails(&errdetails.ErrorInfo{Reason: registryv1.ReasonComeAgain, Domain: registryv1.ErrorDomain})
+	if err != nil { // Not possible: it is no OK, and the detail encodes.
+		return said.Err()
+	}
+	return detailed.Err()
+}
 
 // scopeOf is the scope of a watcher now.
 func (s *Server) scopeOf(who watcher) *registry.Scope {
@@ -71,22 +88,20 @@ func (s *Server) followScopes(ctx context.Context) {
 	pace := rate.NewLimiter(rescopedPerSecond, rescopedAtOnce)
 	for {
 		changed := s.opts.Scopes.Changed()
-		for _, st := range s.watching() {
-			if !st.rescoped() {
-				continue
+		young := s.rescope(ctx, pace, s.watching())
+		for waiting := true; waiting; {
+			var again <-chan time.Time
+			if len(young) > 0 {
+				again = time.After(rescopedAfter / 4)
 			}
-			if err := pace.Wait(ctx); err != nil {
+			select {
+			case <-again:
+				young = s.rescope(ctx, pace, young)
+			case <-changed:
+				waiting = false
+			case <-ctx.Done():
 				return
 			}
-			if st.ctx.Err() == nil && st.rescoped() { // It may be as it was again.
-				s.metrics.rescoped.Inc()
-				st.end(errRescoped)
-			}
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return
 		}
 		// What follows within the window is one change.
 		select {
@@ -95,6 +110,27 @@ func (s *Server) followScopes(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// rescope ends those of the streams whose scope is another. It returns those that are too young for it.
+func (s *Server) rescope(ctx context.Context, pace *rate.Limiter, streams []*stream) (young []*stream) {
+	for _, st := range streams {
+		if st.ctx.Err() != nil || !st.rescoped() {
+			continue
+		}
+		if since := st.inStep.Load(); since == nil || s.opts.Now().Sub(*since) < rescopedAfter {
+			young = append(young, st)
+			continue
+		}
+		if pace.Wait(ctx) != nil {
+			return nil
+		}
+		if st.rescoped() { // It may be as it was again.
+			s.metrics.rescoped.Inc()
+			st.end(errRescoped)
+		}
+	}
+	return young
 }
 
 func (s *Server) watching() []*stream {

@@ -281,10 +281,9 @@ func TestManyVMsAreRescoped(t *testing.T) {
 	const vms = rescopedAtOnce + 20
 	s := startScoped(t, registry.Options{}, nil)
 	s.apply(towns(5)...)
-	client := s.dial()
 	watching := make([]*vm, vms)
 	for i := range watching {
-		watching[i] = watch(t, client, &registryv1.Hello{Namespace: "prod", Node: fmt.Sprint(i)})
+		watching[i] = watch(t, s.dial(), &registryv1.Hello{Namespace: "prod", Node: fmt.Sprint(i)})
 	}
 	began := time.Now()
 	s.sidecar("prod/default", nil, "prod/*")

@@ -46,6 +46,8 @@ type stream struct {
 	acked atomic.Uint64
 	// broughtUp is the revision that what it was sent at first takes the VM to.
 	broughtUp atomic.Uint64
+	// inStep is when the VM was first proved to be in step.
+	inStep atomic.Pointer[time.Time]
 	// welcomed is set as soon as an Ack is in order.
 	welcomed atomic.Bool
 }
@@ -200,6 +202,10 @@ func (st *stream) heartbeat(h head) error {
 		return err
 	}
 	st.server.metrics.heartbeats.Inc()
+	if st.inStep.Load() == nil {
+		now := st.server.opts.Now()
+		st.inStep.Store(&now)
+	}
 	return nil
 }
 
