@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -261,7 +262,7 @@ func TestScopedVMResumes(t *testing.T) {
 	if err := leaves.stream.CloseSend(); err != nil {
 		t.Fatal(err)
 	}
-	if err := leaves.failure(); err != io.EOF {
+	if err := leaves.failure(); !errors.Is(err, io.EOF) {
 		t.Fatalf("Stream ends with %v, want EOF", err)
 	}
 	s.apply(service("prod", "meanwhile", "10.0.0.9", registry.Public()), service("dev", "meanwhile", "10.0.0.9", registry.Public()))

@@ -52,11 +52,11 @@ func vanished(change Change) Change { return Change{Object: change.Object} }
 
 // TestSidecarOfAVM holds Istio's choice of a Sidecar.
 func TestSidecarOfAVM(t *testing.T) {
-	any := []string{"*/*"}
+	all := []string{"*/*"}
 	web, db := map[string]string{"app": "web", "tier": "front"}, map[string]string{"app": "db"}
-	wide := sidecarChange("prod/wide", 5, any)
-	root := sidecarChange("istio-system/root", 5, any)
-	forWeb := sidecarChange("prod/web", 5, any, forLabels("app", "web"))
+	wide := sidecarChange("prod/wide", 5, all)
+	root := sidecarChange("istio-system/root", 5, all)
+	forWeb := sidecarChange("prod/web", 5, all, forLabels("app", "web"))
 	tests := map[string]struct {
 		changes []Change
 		name    string
@@ -65,30 +65,30 @@ func TestSidecarOfAVM(t *testing.T) {
 	}{
 		"none":                              {want: ""},
 		"the namespace's":                   {changes: []Change{wide}, want: "prod/wide"},
-		"another namespace's":               {changes: []Change{sidecarChange("dev/wide", 1, any)}, want: ""},
-		"the oldest of the namespace":       {changes: []Change{wide, sidecarChange("prod/older", 4, any), sidecarChange("prod/younger", 6, any)}, want: "prod/older"},
-		"of the same age, the first's":      {changes: []Change{wide, sidecarChange("prod/also", 5, any)}, want: "prod/also"},
+		"another namespace's":               {changes: []Change{sidecarChange("dev/wide", 1, all)}, want: ""},
+		"the oldest of the namespace":       {changes: []Change{wide, sidecarChange("prod/older", 4, all), sidecarChange("prod/younger", 6, all)}, want: "prod/older"},
+		"of the same age, the first's":      {changes: []Change{wide, sidecarChange("prod/also", 5, all)}, want: "prod/also"},
 		"the root namespace's":              {changes: []Change{root}, want: "istio-system/root"},
-		"the oldest of the root namespace":  {changes: []Change{root, sidecarChange("istio-system/older", 4, any)}, want: "istio-system/older"},
+		"the oldest of the root namespace":  {changes: []Change{root, sidecarChange("istio-system/older", 4, all)}, want: "istio-system/older"},
 		"the namespace's before the root's": {changes: []Change{root, wide}, want: "prod/wide"},
-		"the root's own does not select":    {changes: []Change{sidecarChange("istio-system/web", 1, any, forLabels("app", "web")), vmChange("vm", "", 0, web)}, name: "vm", want: ""},
+		"the root's own does not select":    {changes: []Change{sidecarChange("istio-system/web", 1, all, forLabels("app", "web")), vmChange("vm", "", 0, web)}, name: "vm", want: ""},
 		"one that selects it": {
 			changes: []Change{wide, forWeb, vmChange("vm", "", 0, web)}, name: "vm", want: "prod/web",
 		},
 		"one that selects it, younger than the namespace's": {
-			changes: []Change{wide, sidecarChange("prod/web", 9, any, forLabels("app", "web")), vmChange("vm", "", 0, web)}, name: "vm", want: "prod/web",
+			changes: []Change{wide, sidecarChange("prod/web", 9, all, forLabels("app", "web")), vmChange("vm", "", 0, web)}, name: "vm", want: "prod/web",
 		},
 		"the oldest that selects it": {
-			changes: []Change{forWeb, sidecarChange("prod/front", 4, any, forLabels("tier", "front")), vmChange("vm", "", 0, web)}, name: "vm", want: "prod/front",
+			changes: []Change{forWeb, sidecarChange("prod/front", 4, all, forLabels("tier", "front")), vmChange("vm", "", 0, web)}, name: "vm", want: "prod/front",
 		},
 		"one that selects others": {
 			changes: []Change{wide, forWeb, vmChange("vm", "", 0, db)}, name: "vm", want: "prod/wide",
 		},
 		"one that asks for more labels": {
-			changes: []Change{sidecarChange("prod/web", 5, any, forLabels("app", "web", "version", "2")), vmChange("vm", "", 0, web)}, name: "vm", want: "",
+			changes: []Change{sidecarChange("prod/web", 5, all, forLabels("app", "web", "version", "2")), vmChange("vm", "", 0, web)}, name: "vm", want: "",
 		},
 		"a selector without labels selects all": {
-			changes: []Change{wide, sidecarChange("prod/all", 9, any, forLabels())}, name: "vm", want: "prod/all",
+			changes: []Change{wide, sidecarChange("prod/all", 9, all, forLabels())}, name: "vm", want: "prod/all",
 		},
 		"a VM without a WorkloadEntry":       {changes: []Change{wide, forWeb}, name: "vm", want: "prod/wide"},
 		"a VM found by its address":          {changes: []Change{forWeb, vmChange("vm", "10.0.0.5", 0, web)}, name: "other", address: "10.0.0.5", want: "prod/web"},
