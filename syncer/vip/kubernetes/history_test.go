@@ -85,7 +85,7 @@ func TestLeadersThatDieWhileThingsChange(t *testing.T) {
 	const rounds = 12
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // Histories need no secrets.
+	random := rand.New(rand.NewPCG(seed, 0))
 	f := newFixture(t)
 	h := newHistorian(f)
 	mortal := LeaseTimes{Duration: time.Second, RenewDeadline: 800 * time.Millisecond, RetryPeriod: 100 * time.Millisecond}
@@ -110,7 +110,7 @@ func TestLeadersThatDieWhileThingsChange(t *testing.T) {
 	}
 	for range rounds {
 		kind := []func(*http.Request) bool{isPatch, isLedgerWrite}[random.IntN(2)]
-		death := newCut(random.IntN(2) == 0, nth(int32(1+random.IntN(6)), kind)) //nolint:gosec // It is at most 6.
+		death := newCut(random.IntN(2) == 0, nth(int32(1+random.IntN(6)), kind))
 		r := f.start(within("240.240.0.0/26"), through(death), func(c *Config) { c.Lease = mortal })
 		var dead atomic.Bool
 		for range 15 {
