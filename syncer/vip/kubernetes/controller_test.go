@@ -42,11 +42,11 @@ func TestEveryHostGetsOneAddressOfEachFamily(t *testing.T) {
 
 func TestRunLeavesNothingBehind(t *testing.T) {
 	f := newFixture(t)
-	f.create(f.serviceEntry("a", "a.test"))
+	f.create(f.serviceEntry("a", "a.test", "b.test", "c.test", "d.test"))
 	f.addresses("a") // The administrator's connection is there.
 	before := goleak.IgnoreCurrent()
-	r := f.start()
-	r.awaitLeading()
+	r := f.start(within("240.240.0.0/30"))
+	f.eventually("an Event", func() bool { return f.event("a", "AddressesExhausted") })
 	r.stop()
 	goleak.VerifyNone(t, before)
 }

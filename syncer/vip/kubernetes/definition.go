@@ -150,7 +150,7 @@ func (t *term) followEntries(ctx context.Context, settled func()) error {
 // served is the version of ServiceEntries to follow: the first that is served. None: the zero value.
 func (t *term) served(ctx context.Context) (schema.GroupVersionResource, error) {
 	for _, resource := range entryResources {
-		_, err := t.controller.clients.entries.Resource(resource).List(ctx, metav1.ListOptions{Limit: 1, ResourceVersion: "0"})
+		_, err := t.controller.clients.entries.Resource(resource).List(ctx, metav1.ListOptions{Limit: 1})
 		switch {
 		case apierrors.IsNotFound(err):
 		case apierrors.IsForbidden(err):

@@ -9,5 +9,5 @@
 //     is in it before it is in any status.
 //   - A part of the ledger is written only over the very state that was read. Of two leaders that give the
 //     same address, one fails before anybody has heard of it, and reads the ledger anew.
-//   - A status is written only over the very addresses that were seen, of the very object that was seen.
+//   - A status is written only over the very addresses that were seen, of the very object and spec.
 package kubernetes

@@ -9,7 +9,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meshvm/meshvm/syncer/source"
 	"github.com/meshvm/meshvm/syncer/vip"
@@ -55,6 +54,7 @@ func readEntry(raw *unstructured.Unstructured, resource schema.GroupVersionResou
 		Name:              raw.GetName(),
 		UID:               raw.GetUID(),
 		ResourceVersion:   raw.GetResourceVersion(),
+		Generation:        raw.GetGeneration(),
 		CreationTimestamp: raw.GetCreationTimestamp(),
 	}}
 	e.status, e.fault = readStatus(raw.Object["status"])
@@ -139,13 +139,4 @@ func parsePrefix(text string) (netip.Prefix, bool) {
 func single(address netip.Addr) netip.Prefix {
 	address = address.Unmap().WithZone("")
 	return netip.PrefixFrom(address, address.BitLen())
-}
-
-// uidOf quotes the UID for a patch.
-func uidOf(uid types.UID) json.RawMessage {
-	encoded, err := json.Marshal(string(uid))
-	if err != nil {
-		panic(err) // Strings always encode.
-	}
-	return encoded
 }

@@ -17,17 +17,23 @@ const maxEvents = 5
 // events tells people of problems, by Events on the objects that have them. They are dropped when there are
 // more than can be sent.
 type events struct {
+	sink        *eventSink
 	broadcaster record.EventBroadcaster
 	recorder    record.EventRecorder
 }
 
 func newEvents(ctx context.Context, client *corev1client.CoreV1Client, identity string) *events {
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
-	broadcaster.StartRecordingToSink(&corev1client.EventSinkImpl{Interface: client.Events("")})
-	return &events{broadcaster, broadcaster.NewRecorder(runtime.NewScheme(), corev1.EventSource{Component: "meshvm-syncer", Host: identity})}
+	sink := newEventSink(ctx, client.Events(""))
+	broadcaster.StartRecordingToSink(sink)
+	return &events{sink, broadcaster, broadcaster.NewRecorder(runtime.NewScheme(), corev1.EventSource{Component: "meshvm-syncer", Host: identity})}
 }
 
-func (e *events) stop() { e.broadcaster.Shutdown() }
+// stop returns when no Event is being sent any more.
+func (e *events) stop() {
+	e.broadcaster.Shutdown()
+	e.sink.close()
+}
 
 // problems reports what is wrong with a ServiceEntry.
 func (e *events) problems(about *entry, problems []vip.Problem) {

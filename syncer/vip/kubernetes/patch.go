@@ -24,8 +24,8 @@ const (
 	conditionsPath = statusPath + "/conditions"
 )
 
-// patchAddresses writes addresses to a status, if the object and its addresses are still those that were
-// seen. That of a JSON null is how a patch tests that something is not there.
+// patchAddresses writes addresses to a status, if the object, its spec and its addresses are still those that
+// were seen. That of a JSON null is how a patch tests that something is not there.
 func patchAddresses(e *entry, addresses []vip.HostAddress) ([]operation, error) {
 	type hostAddress struct {
 		Host  string `json:"host"`
@@ -80,9 +80,12 @@ func patchCondition(e *entry, c *condition, now time.Time) ([]operation, error) 
 	}
 }
 
-// onlyIf has a patch fail on an object that took the place of the one that was seen.
+// onlyIf has a patch fail on an object that took the place of the one that was seen, and on another spec.
 func onlyIf(e *entry, operations ...operation) []operation {
-	return append([]operation{{"test", "/metadata/uid", uidOf(e.UID)}}, operations...)
+	return append([]operation{
+		{"test", "/metadata/uid", fmt.Appendf(nil, "%q", e.UID)},
+		{"test", "/metadata/generation", strconv.AppendInt(nil, e.Generation, 10)},
+	}, operations...)
 }
 
 func object(key string, value json.RawMessage) json.RawMessage {

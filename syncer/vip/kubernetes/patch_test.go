@@ -172,6 +172,13 @@ func TestPatchFailsOnAnObjectThatTookThePlaceOfAnother(t *testing.T) {
 	if err := f.sendPatch("a", patch); !apierrors.IsInvalid(err) {
 		t.Errorf("patch: got %v, want that it is invalid", err)
 	}
+	seen = readEntry(f.get("a"), serviceEntries)
+	f.merge("a", `{"spec":{"hosts":["changed.test"]}}`)
+	patch, err = patchAddresses(seen, []vip.HostAddress{{Host: "other.test", Address: netip.MustParseAddr("240.240.0.1")}})
+	f.do(err)
+	if err := f.sendPatch("a", patch); !apierrors.IsInvalid(err) {
+		t.Errorf("patch after a change of the spec: got %v, want that it is invalid", err)
+	}
 	if got := f.addresses("a"); len(got) > 0 {
 		t.Errorf("addresses: got %q, want none", got)
 	}

@@ -91,7 +91,7 @@ func (t *term) followAll(ctx context.Context, group *sync.WaitGroup, settled *aw
 // followServiceCIDRs follows them where they are served: before Kubernetes 1.33 they are not.
 func (t *term) followServiceCIDRs(ctx context.Context, delivered func()) error {
 	for {
-		_, err := t.controller.clients.networking.ServiceCIDRs().List(ctx, metav1.ListOptions{Limit: 1, ResourceVersion: "0"})
+		_, err := t.controller.clients.networking.ServiceCIDRs().List(ctx, metav1.ListOptions{Limit: 1})
 		switch {
 		case apierrors.IsNotFound(err):
 			delivered()
