@@ -16,8 +16,11 @@ func TestEveryHostGetsOneAddressOfEachFamily(t *testing.T) {
 	f.create(f.serviceEntry("after", "c.test"))
 
 	taken := map[string]bool{}
-	for name, count := range map[string]int{"before": 4, "after": 2} {
-		for _, pair := range f.awaitAddresses(name, count) {
+	f.awaitAddresses("before", 4)
+	f.awaitAddresses("after", 2)
+	records := f.records()
+	for _, name := range []string{"before", "after"} {
+		for _, pair := range f.addresses(name) {
 			host, text, _ := strings.Cut(pair, "=")
 			address := netip.MustParseAddr(text)
 			if !r.config.Allocation.Ranges.Contains(address) {
@@ -27,7 +30,7 @@ func TestEveryHostGetsOneAddressOfEachFamily(t *testing.T) {
 				t.Errorf("address of %s: got %s, which another host has", host, address)
 			}
 			taken[text] = true
-			if record := f.records()[address]; record.Host != host || !record.InUse() {
+			if record := records[address]; record.Host != host || !record.InUse() {
 				t.Errorf("record of %s: got %+v, want that %s has it", address, record, host)
 			}
 		}

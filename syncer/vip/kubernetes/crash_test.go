@@ -87,8 +87,9 @@ func TestLeaderThatDies(t *testing.T) {
 					t.Errorf("%s: got %s after the change of leaders, want %s as before", host, after[host], address)
 				}
 			}
+			records := f.records()
 			for address, record := range stored {
-				if now := f.records()[address]; now.Host != record.Host {
+				if now := records[address]; now.Host != record.Host {
 					t.Errorf("record of %s: got host %q, want %q as before", address, now.Host, record.Host)
 				}
 			}

@@ -85,8 +85,9 @@ func TestLedgerThatIsDeletedIsMadeAnewFromStatuses(t *testing.T) {
 			t.Errorf("%s: got %s, want %s as before", host, after[host], address)
 		}
 	}
+	anew := f.records()
 	for address, record := range records {
-		if got := f.records()[address]; got.Host != record.Host {
+		if got := anew[address]; got.Host != record.Host {
 			t.Errorf("record of %s: got host %q, want %q", address, got.Host, record.Host)
 		}
 	}
