@@ -13,6 +13,8 @@ import (
 // stand takes part in one election and, if it is won, leads until the Lease is lost or ctx is done. It returns
 // when nothing of its term runs any more.
 func (c *Controller) stand(ctx context.Context, events *events) error {
+	standing, resign := context.WithCancel(ctx)
+	defer resign()
 	working, stopWorking := context.WithCancel(ctx)
 	defer stopWorking()
 	rule := &rule{stopWorking: stopWorking}
@@ -33,6 +35,7 @@ func (c *Controller) stand(ctx context.Context, events *events) error {
 			OnStartedLeading: func(leading context.Context) {
 				defer context.AfterFunc(leading, stopWorking)()
 				rule.run(func() { c.lead(working, events) })
+				resign() // Whoever cannot lead lets others.
 			},
 			OnStoppedLeading: func() {},
 		},
@@ -40,7 +43,7 @@ func (c *Controller) stand(ctx context.Context, events *events) error {
 	if err != nil {
 		return fmt.Errorf("stand for election as allocator of virtual IPs: %w", err)
 	}
-	elector.Run(ctx)
+	elector.Run(standing)
 	return nil
 }
 
