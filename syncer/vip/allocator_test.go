@@ -247,7 +247,7 @@ func TestAllocator(t *testing.T) {
 			c.settle()
 			c.want("two", "")
 			c.wantProblems("two", Problem{Exhausted, "b", "no IPv4 address is free in 10.0.0.1/32"})
-			c.pass(c.Wake().Sub(c.now) + 1)
+			c.pass(c.Wake().Sub(c.now))
 			c.settle()
 			c.want("two", "b=10.0.0.1")
 			c.wantProblems("two")

@@ -419,8 +419,7 @@ func (w *world) checkLacking(host string, f family) {
 		for slot := range min(slotsIn(prefix), 4096) {
 			address := slotAt(prefix, slot)
 			_, known := w.ledger[address]
-			_, reserved := w.allocator.reservations.covering(address)
-			if !known && !reserved && w.allocator.mentioned[address] == 0 {
+			if !known && !w.allocator.reservations.covers(address) && w.allocator.mentioned[address] == 0 {
 				w.t.Errorf("host %s has no %s address, and %s is free", host, f, address)
 				return
 			}

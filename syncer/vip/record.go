@@ -118,10 +118,10 @@ func (l *ledger) drop(address netip.Addr) {
 	}
 }
 
-// expire drops what was freed before a time, and reports whether that was anything.
-func (l *ledger) expire(before time.Time) bool {
+// expire drops what was freed at a time or before, and reports whether that was anything.
+func (l *ledger) expire(until time.Time) bool {
 	dropped := false
-	for len(l.freed) > 0 && l.freed[0].at.Before(before) {
+	for len(l.freed) > 0 && !l.freed[0].at.After(until) {
 		f := l.freed[0]
 		l.freed = l.freed[1:]
 		if record := l.records[f.address]; record != nil && record.Rests() && record.FreedAt.Equal(f.at) {

@@ -73,16 +73,14 @@ func (r *reservations) single(address netip.Addr) (holder string, found bool) {
 	return first(r.of[netip.PrefixFrom(address, address.BitLen())])
 }
 
-// covering names who has a range that the address lies in, or the address itself.
-func (r *reservations) covering(address netip.Addr) (holder string, found bool) {
+// covers reports whether anybody has the address, or a range that it lies in.
+func (r *reservations) covers(address netip.Addr) bool {
 	for length := range r.lengths {
-		if prefix, err := address.Prefix(length); err == nil {
-			if holder, found := first(r.of[prefix]); found {
-				return holder, true
-			}
+		if prefix, err := address.Prefix(length); err == nil && len(r.of[prefix]) > 0 {
+			return true
 		}
 	}
-	return "", false
+	return false
 }
 
 func first(holders map[string]bool) (holder string, found bool) {

@@ -24,7 +24,7 @@ func (a *Allocator) pick(name string, f family) (address netip.Addr, found bool)
 		if _, known := a.ledger.records[address]; known || a.mentioned[address] > 0 {
 			continue
 		}
-		if _, reserved := a.reservations.covering(address); !reserved {
+		if !a.reservations.covers(address) {
 			return address, true
 		}
 	}
@@ -41,11 +41,11 @@ func preference(name string, f family) uint64 {
 // slotIn is the address of a slot of several ranges, counted through.
 func slotIn(ranges []netip.Prefix, slot uint64) netip.Addr {
 	for _, prefix := range ranges {
-		if count := slotsIn(prefix); slot < count {
+		count := slotsIn(prefix)
+		if slot < count {
 			return slotAt(prefix, slot)
-		} else {
-			slot -= count
 		}
+		slot -= count
 	}
 	return netip.Addr{} // Not reached: slots are counted by the ranges.
 }
