@@ -25,8 +25,9 @@ test: test-servers ## Run every test, with the race detector
 	$(GO) test -race -timeout 30m ./...
 
 .PHONY: test-servers
-test-servers: ## Build the real kube-apiserver and etcd for tests into bin/test/
+test-servers: ## Build the real kube-apiserver, etcd and parts of istiod for tests into bin/test/
 	sh test/servers/build.sh bin/test
+	sh test/servers/istio/build.sh bin/test
 
 # How long each fuzz target runs.
 FUZZTIME ?= 10s
