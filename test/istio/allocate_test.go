@@ -273,7 +273,9 @@ func TestAfterIstio(t *testing.T) {
 
 // TestQualifies holds which hosts are due virtual IPs: those that Istio's allocator gives them, and ours.
 func TestQualifies(t *testing.T) {
-	wild := func(object string) string { return strings.Replace(object, "hosts: [", "hosts: ['*.wild.example.com', ", 1) }
+	wild := func(object string) string {
+		return strings.Replace(object, "hosts: [", "hosts: ['*.wild.example.com', ", 1)
+	}
 	endpoint := "\nendpoints: [{address: 198.51.100.9}]"
 	tests := []struct {
 		name, object string

@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"istio.io/istio/pkg/log"
 )
 
 func main() {
@@ -21,6 +23,12 @@ func main() {
 }
 
 func run(arguments []string, in io.Reader, out io.Writer) error {
+	// Standard output is for answers.
+	options := log.DefaultOptions()
+	options.OutputPaths = []string{"stderr"}
+	if err := log.Configure(options); err != nil {
+		return fmt.Errorf("set up the log: %w", err)
+	}
 	switch {
 	case len(arguments) == 2 && arguments[0] == "allocate":
 		stop := make(chan struct{})

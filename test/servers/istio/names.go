@@ -70,7 +70,7 @@ func split(objects string) (istio []config.Config, kubernetes []string, err erro
 		switch {
 		case kind.Kind == "":
 		case strings.HasSuffix(kind.Group, "istio.io"):
-			described, known := collections.Pilot.FindByGroupVersionAliasesKind(resource.FromKubernetesGVK(kind))
+			described, known := collections.Pilot.FindByGroupVersionAliasesKind(resource.FromKubernetesGVK(&kind))
 			if !known {
 				return nil, nil, fmt.Errorf("%s is none of Istio's kinds", kind)
 			}
