@@ -67,6 +67,8 @@ func nameTables(t *testing.T, objects []unstructured.Unstructured, namespaces ..
 		documents = append(documents, string(document))
 	}
 	command := exec.CommandContext(t.Context(), oracle, append([]string{"names"}, namespaces...)...)
+	// Without it istiod gives proxies of two families the addresses of one.
+	command.Env = append(os.Environ(), "ISTIO_DUAL_STACK=true")
 	command.Stdin = strings.NewReader(strings.Join(documents, "\n---\n"))
 	var output, log bytes.Buffer
 	command.Stdout, command.Stderr = &output, &log
