@@ -152,7 +152,7 @@ func (a *Allocator) Reserve(holder string, prefixes ...netip.Prefix) {
 
 // Put is the present state of a ServiceEntry.
 func (a *Allocator) Put(state Claim) {
-	next := newClaim(state)
+	before, next := a.claims[state.Owner], newClaim(state)
 	a.replace(state.Owner, next)
 	for _, name := range next.hosts {
 		h := a.hosts[name]
@@ -162,8 +162,26 @@ func (a *Allocator) Put(state Claim) {
 		}
 		h.claims[state.Owner] = next
 	}
+	if before != nil {
+		a.heed(before, next)
+	}
 	a.claims[state.Owner] = next
 	a.dirtyOwners[state.Owner] = true
+}
+
+// heed gives hosts back the addresses that somebody has written into a status since it was last seen, although
+// they were taken from these hosts before. To undo that would be a duel with another allocator. What a status
+// has said all the while is another matter: it is what a claim left behind.
+func (a *Allocator) heed(before, next *claim) {
+	for _, entry := range next.Status {
+		record := a.ledger.records[entry.Address]
+		if record == nil || record.InUse() || record.Host != canonical(entry.Host) || !next.wants(record.Host) {
+			continue
+		}
+		if !slices.Contains(before.Status, entry) {
+			a.ledger.put(record.revived())
+		}
+	}
 }
 
 // Remove says that a ServiceEntry is gone.

@@ -55,8 +55,16 @@ type world struct {
 	allocator *Allocator
 	// unseen are changes of ServiceEntries that the allocator has not been told of.
 	unseen map[Owner]bool
+	// written are the addresses that another allocator has written into statuses since this one was made.
+	written map[writing]bool
 	// last is which host an address was last in a status for, and until when.
 	last map[netip.Addr]tenancy
+}
+
+// writing is an address in a status.
+type writing struct {
+	owner Owner
+	HostAddress
 }
 
 // tenancy is a host's time with an address. While it has it, until is the present.
@@ -79,7 +87,7 @@ func newWorld(t *testing.T, seed uint64, texts []string, foreign bool) *world {
 	w := &world{
 		t: t, random: rand.New(rand.NewPCG(seed, 5)), now: time.Unix(1_790_000_000, 0), ranges: ranges, foreign: foreign,
 		entries: map[Owner]*Claim{}, ledger: map[netip.Addr]Record{}, literals: map[string]netip.Addr{},
-		unseen: map[Owner]bool{}, last: map[netip.Addr]tenancy{},
+		unseen: map[Owner]bool{}, written: map[writing]bool{}, last: map[netip.Addr]tenancy{},
 	}
 	w.start()
 	return w
@@ -89,6 +97,7 @@ func newWorld(t *testing.T, seed uint64, texts []string, foreign bool) *world {
 func (w *world) start() {
 	w.allocator = w.fresh(w.ledger)
 	clear(w.unseen)
+	clear(w.written)
 }
 
 func (w *world) fresh(ledger map[netip.Addr]Record) *Allocator {
@@ -148,12 +157,15 @@ func (w *world) put(owner Owner) {
 			entry.Hosts = append(entry.Hosts, host)
 		}
 	}
+	// What a host leaves behind is not written any more when it comes back.
+	maps.DeleteFunc(w.written, func(by writing, _ bool) bool { return by.owner == owner && !slices.Contains(entry.Hosts, by.Host) })
 	w.unseen[owner] = true
 	w.note()
 }
 
 func (w *world) remove(owner Owner) {
 	delete(w.entries, owner)
+	maps.DeleteFunc(w.written, func(by writing, _ bool) bool { return by.owner == owner })
 	w.unseen[owner] = true
 	w.note()
 }
@@ -168,6 +180,8 @@ func (w *world) reserve() {
 	}
 	address := w.anyAddress()
 	w.literals[holder] = address
+	// Whoever has it has to give it up, and may be on the way to another when this one goes again.
+	maps.DeleteFunc(w.written, func(by writing, _ bool) bool { return by.Address == address })
 	w.allocator.Reserve(holder, netip.PrefixFrom(address, address.BitLen()))
 }
 
@@ -189,8 +203,19 @@ func (w *world) writeForeign() {
 		return e.Host == host && familyOf(e.Address) == familyOf(address)
 	})
 	entry.Status = append(entry.Status, HostAddress{host, address})
+	// What it knows to have been there all the while looks like what was left behind.
+	known := w.allocator.claims[entry.Owner]
+	if known != nil && !slices.Contains(known.Status, HostAddress{host, address}) && w.free(host, address) {
+		w.written[writing{entry.Owner, HostAddress{host, address}}] = true
+	}
 	w.unseen[entry.Owner] = true
 	w.note()
+}
+
+// free reports whether an address is nobody's, or the host's own.
+func (w *world) free(host string, address netip.Addr) bool {
+	record := w.allocator.ledger.records[address]
+	return !w.allocator.reserved(address) && (record == nil || record.Host == host)
 }
 
 func (w *world) pass(d time.Duration) {
@@ -302,14 +327,14 @@ func (w *world) checkPatch(entry *Claim, before, after map[string]pair) {
 			if last, known := w.last[address]; known && last.host != host && !w.foreign && w.now.Before(last.until.Add(modelQuarantine)) {
 				w.t.Fatalf("host %s is given %s, which host %s had until %s ago", host, address, last.host, w.now.Sub(last.until))
 			}
-			if was.IsValid() && !w.mayChange(host, was) {
+			if was.IsValid() && !w.mayChange(entry.Owner, host, was) {
 				w.t.Fatalf("host %s of %s is moved from %s to %s without a cause", host, entry.Owner, was, address)
 			}
 		}
 	}
 	for host, addresses := range before {
 		for _, f := range families {
-			if was := addresses[f]; was.IsValid() && !after[host][f].IsValid() && !w.mayChange(host, was) {
+			if was := addresses[f]; was.IsValid() && !after[host][f].IsValid() && !w.mayChange(entry.Owner, host, was) {
 				w.t.Fatalf("host %s of %s loses %s without a cause", host, entry.Owner, was)
 			}
 		}
@@ -317,15 +342,16 @@ func (w *world) checkPatch(entry *Claim, before, after map[string]pair) {
 }
 
 // mayChange reports whether an address in a status is not the host's: somebody else's, or one that it had
-// before it was given another.
-func (w *world) mayChange(host string, address netip.Addr) bool {
+// before it was given another, unless another allocator has just given it that again.
+func (w *world) mayChange(owner Owner, host string, address netip.Addr) bool {
 	for _, literal := range w.literals {
 		if literal == address {
 			return true
 		}
 	}
 	record, stored := w.ledger[address]
-	return stored && (record.Host != host || !record.InUse())
+	kept := w.written[writing{owner, HostAddress{host, address}}]
+	return stored && (record.Host != host || !record.InUse() && !kept)
 }
 
 // settle lets everything come to rest and holds the outcome against what must hold then.
