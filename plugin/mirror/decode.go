@@ -70,7 +70,7 @@ func (d *decoder) known(encoded string) bool {
 func (d *decoder) knownService(content string) bool {
 	s := d.service.Service
 	s.Host, s.Namespace, s.Name, s.Cluster, s.ExternalName = "", "", "", "", ""
-	s.Origin, s.AddressKind, s.Headless, s.CreatedAt, s.Derived = 0, 0, false, 0, false
+	s.Origin, s.AddressKind, s.Headless, s.CreatedAt, s.Derived, s.ExportedByName = 0, 0, false, 0, false, false
 	s.Addresses, s.Ports = s.GetAddresses()[:0], s.GetPorts()[:0]
 	fields := wire{rest: content}
 	for fields.more() {
@@ -103,6 +103,8 @@ func (d *decoder) knownService(content string) bool {
 			s.CreatedAt = int64(fields.varint())
 		case number == 12 && kind == wireVarint:
 			s.Derived = fields.varint() != 0
+		case number == 13 && kind == wireVarint:
+			s.ExportedByName = fields.varint() != 0
 		default:
 			return false
 		}

@@ -18,7 +18,7 @@ func everyField() []*registryv1.Body {
 			Host: "web.prod.svc.cluster.local", Namespace: "prod", Name: "web", Cluster: "east",
 			Origin: registryv1.Origin_ORIGIN_SERVICE_ENTRY, Addresses: encodedAddresses("10.0.0.1", "2001:db8::1", "255.254.253.252"),
 			AddressKind: registryv1.AddressKind_ADDRESS_KIND_LITERAL, Ports: []*registryv1.Port{port, {Number: 70000}, {}},
-			Headless: true, ExternalName: "db.example.com", CreatedAt: 1 << 40, Derived: true,
+			Headless: true, ExternalName: "db.example.com", CreatedAt: 1 << 40, Derived: true, ExportedByName: true,
 		}}},
 		{Body: &registryv1.Body_EndpointSlice{EndpointSlice: &registryv1.EndpointSlice{
 			Namespace: "prod", Name: "db-1", Cluster: "east", Service: "db", Ports: []*registryv1.Port{port},

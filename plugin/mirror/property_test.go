@@ -155,7 +155,7 @@ func (r randomResources) entry(cluster, namespace string) *registryv1.Resource {
 	s := entry(namespace, r.pick("one", "two"), host, r.addresses()...)
 	s.Cluster, s.CreatedAt = cluster, int64(r.IntN(3))
 	s.AddressKind = registryv1.AddressKind(r.IntN(6))
-	s.Headless, s.Derived = r.IntN(20) == 0, r.IntN(4) == 0
+	s.Headless, s.Derived, s.ExportedByName = r.IntN(20) == 0, r.IntN(4) == 0, r.IntN(3) == 0
 	// One key may move from host to host, as no syncer does and a mirror must bear.
 	return serviceResource(registryv1.ServiceEntryKey(cluster, namespace, s.Name, r.pick("first", "second")), s)
 }

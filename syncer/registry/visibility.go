@@ -74,6 +74,9 @@ func (v Visibility) In(namespace string) bool {
 	return found
 }
 
+// Everyone reports whether every namespace sees the resource.
+func (v Visibility) Everyone() bool { return v.public }
+
 // Equal reports whether both are visible to the same namespaces.
 func (v Visibility) Equal(other Visibility) bool {
 	return v.public == other.public && slices.Equal(v.namespaces, other.namespaces)

@@ -234,6 +234,11 @@ type batch struct {
 }
 
 func (b *batch) put(update registry.Update) {
+	for _, resource := range update.Resources {
+		if service := resource.Body.GetService(); service != nil {
+			service.ExportedByName = !resource.Visibility.Everyone()
+		}
+	}
 	if i, found := b.at[update.Object]; found {
 		b.updates[i] = update
 		return

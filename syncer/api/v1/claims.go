@@ -23,13 +23,15 @@ const (
 	ReasonDerived      = "a host that is claimed wins over the name of an endpoint"
 	ReasonOwnNamespace = "the watcher's own namespace wins"
 	ReasonOrigin       = "a Kubernetes Service wins over a ServiceEntry"
+	ReasonExported     = "what is exported to the watcher's namespace by name wins over what is exported to everyone"
 	ReasonOldest       = "the oldest wins"
 	ReasonName         = "of the same age, the first by namespace and name wins"
 )
 
 // ResolveClaims rules on claims of one host, all of them visible to a watcher in namespace. A host that
-// somebody claims wins over the name of an endpoint; then the watcher's own namespace wins; then a Kubernetes Service over anything else; then the oldest; ties
-// go by namespace, then name, then cluster. ServiceEntries of the winning namespace are joined.
+// somebody claims wins over the name of an endpoint; then the watcher's own namespace wins; then a Kubernetes
+// Service over anything else; then what is exported by name over what everyone sees; then the oldest; ties go
+// by namespace, then name, then cluster. ServiceEntries of the winning namespace are joined.
 //
 // This is Istio's choice of a service for a host, made deterministic: it depends on nothing but the
 // claims. The order of claims does not matter, and claims itself is not modified.
@@ -75,6 +77,9 @@ func precedence(a, b *Service, namespace string) (int, string) {
 	kubernetes := Origin_ORIGIN_KUBERNETES
 	if order := firstTrue(a.GetOrigin() == kubernetes, b.GetOrigin() == kubernetes); order != 0 {
 		return order, ReasonOrigin
+	}
+	if order := firstTrue(a.GetExportedByName(), b.GetExportedByName()); order != 0 {
+		return order, ReasonExported
 	}
 	if order := cmp.Compare(a.GetCreatedAt(), b.GetCreatedAt()); order != 0 {
 		return order, ReasonOldest

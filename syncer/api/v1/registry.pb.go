@@ -1414,9 +1414,11 @@ type Service struct {
 	CreatedAt int64 `protobuf:"varint,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// The name of a single endpoint below a host that was claimed. Nobody asked for just this name, so any
 	// other claim of it wins, whatever its namespace.
-	Derived       bool `protobuf:"varint,12,opt,name=derived,proto3" json:"derived,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Derived bool `protobuf:"varint,12,opt,name=derived,proto3" json:"derived,omitempty"`
+	// Exported to namespaces that are named, not to everyone: where it is seen, it is meant.
+	ExportedByName bool `protobuf:"varint,13,opt,name=exported_by_name,json=exportedByName,proto3" json:"exported_by_name,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Service) Reset() {
@@ -1529,6 +1531,13 @@ func (x *Service) GetCreatedAt() int64 {
 func (x *Service) GetDerived() bool {
 	if x != nil {
 		return x.Derived
+	}
+	return false
+}
+
+func (x *Service) GetExportedByName() bool {
+	if x != nil {
+		return x.ExportedByName
 	}
 	return false
 }
@@ -1928,7 +1937,7 @@ const file_v1_registry_proto_rawDesc = "" +
 	"\aservice\x18\x01 \x01(\v2\x1b.meshvm.registry.v1.ServiceH\x00R\aservice\x12J\n" +
 	"\x0eendpoint_slice\x18\x02 \x01(\v2!.meshvm.registry.v1.EndpointSliceH\x00R\rendpointSlice\x12=\n" +
 	"\tnamespace\x18\x03 \x01(\v2\x1d.meshvm.registry.v1.NamespaceH\x00R\tnamespaceB\x06\n" +
-	"\x04body\"\xa9\x03\n" +
+	"\x04body\"\xd3\x03\n" +
 	"\aService\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -1943,7 +1952,8 @@ const file_v1_registry_proto_rawDesc = "" +
 	" \x01(\tR\fexternalName\x12\x1d\n" +
 	"\n" +
 	"created_at\x18\v \x01(\x03R\tcreatedAt\x12\x18\n" +
-	"\aderived\x18\f \x01(\bR\aderived\"\x84\x01\n" +
+	"\aderived\x18\f \x01(\bR\aderived\x12(\n" +
+	"\x10exported_by_name\x18\r \x01(\bR\x0eexportedByName\"\x84\x01\n" +
 	"\x04Port\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\rR\x06number\x128\n" +

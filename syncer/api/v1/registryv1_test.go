@@ -66,6 +66,11 @@ func claim(origin Origin, namespace, name string, created int64) *Service {
 	return &Service{Origin: origin, Namespace: namespace, Name: name, CreatedAt: created}
 }
 
+func byName(s *Service) *Service {
+	s.ExportedByName = true
+	return s
+}
+
 func TestResolveClaims(t *testing.T) {
 	const kubernetes, entry = Origin_ORIGIN_KUBERNETES, Origin_ORIGIN_SERVICE_ENTRY
 	tests := map[string]struct {
@@ -83,6 +88,15 @@ func TestResolveClaims(t *testing.T) {
 		},
 		"kubernetes before ServiceEntry of one namespace": {
 			[]*Service{claim(kubernetes, "vm", "x", 9), claim(entry, "vm", "y", 1)}, 1, ReasonOrigin,
+		},
+		"exported by name before older that everyone sees": {
+			[]*Service{byName(claim(entry, "b", "x", 9)), claim(entry, "a", "x", 1)}, 1, ReasonExported,
+		},
+		"own namespace before exported by name": {
+			[]*Service{claim(entry, "vm", "x", 9), byName(claim(entry, "a", "x", 1))}, 1, ReasonOwnNamespace,
+		},
+		"kubernetes before exported by name": {
+			[]*Service{claim(kubernetes, "b", "x", 9), byName(claim(entry, "a", "x", 1))}, 1, ReasonOrigin,
 		},
 		"the oldest": {
 			[]*Service{claim(entry, "b", "x", 1), claim(entry, "a", "x", 2)}, 1, ReasonOldest,
