@@ -121,12 +121,14 @@ func (a *allocator) run(ctx context.Context, kubeconfig string) error {
 		command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 		command.WaitDelay = patience
 		command.Stdout, command.Stderr = &a.output, io.MultiWriter(&a.output, &problems)
-		err := command.Run()
-		switch {
-		case ctx.Err() != nil:
+		_ = command.Run() // How it ended is in ProcessState.
+		select {
+		case <-ctx.Done():
 			return nil
-		case !strings.Contains(problems.String(), knownFault) || restarts == mostRestart:
-			return fmt.Errorf("it ended by itself: %w", err)
+		default:
+		}
+		if restarts == mostRestart || !strings.Contains(problems.String(), knownFault) {
+			return fmt.Errorf("it ended by itself with %s", command.ProcessState)
 		}
 	}
 }
