@@ -104,7 +104,8 @@ func TestDirection(t *testing.T) {
 		"syncer/vip/statefile":  {"syncer/vip"},
 		"syncer/vip/kubernetes": {"syncer/vip", "syncer/source"},
 		"syncer/source":         {"syncer/source", "syncer/registry", "syncer/vip", api},
-		"syncer/server":         {"syncer/server", "syncer/registry", "syncer/vip", api},
+		"syncer/identity":       {"syncer/identity"},
+		"syncer/server":         {"syncer/server", "syncer/registry", "syncer/vip", "syncer/identity", api},
 	}
 	ruled := map[string]bool{}
 	for _, line := range goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./plugin/...", "./syncer/...") {
