@@ -68,5 +68,11 @@ type Authorizer interface {
 // namespaceName is RFC 1123's label, which every Kubernetes namespace is.
 var namespaceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
+// accountName is RFC 1123's subdomain, which every ServiceAccount's name is.
+var accountName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+
 // IsNamespace reports whether a name can be a namespace's.
 func IsNamespace(name string) bool { return namespaceName.MatchString(name) }
+
+// isAccountName reports whether a name can be a ServiceAccount's.
+func isAccountName(name string) bool { return len(name) <= 253 && accountName.MatchString(name) }

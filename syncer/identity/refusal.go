@@ -1,6 +1,9 @@
 package identity
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Reason is why a VM is refused, in a word, for metrics and logs.
 type Reason string
@@ -15,8 +18,10 @@ const (
 	ReasonExpired Reason = "expired"
 	// ReasonAudience: the token is for somebody else.
 	ReasonAudience Reason = "audience"
-	// ReasonUntrusted: nobody who is trusted here has issued it, or its trust domain is another.
+	// ReasonUntrusted: nobody who is trusted here has issued it.
 	ReasonUntrusted Reason = "untrusted"
+	// ReasonTrustDomain: its trust domain is not the mesh's.
+	ReasonTrustDomain Reason = "trust_domain"
 	// ReasonRevoked: it was good once, and its issuer has taken it back.
 	ReasonRevoked Reason = "revoked"
 	// ReasonNamespace: the VM says that it is of a namespace which its identity is not of.
@@ -39,3 +44,8 @@ func Refuse(reason Reason, format string, arguments ...any) *Refusal {
 
 // Error implements error.
 func (r *Refusal) Error() string { return r.Message }
+
+// Expired refuses a credential, as the VM's operator knows it, whose time is over.
+func Expired(credential string, at time.Time) *Refusal {
+	return Refuse(ReasonExpired, "the %s expired at %s: renew it", credential, at.UTC().Format(time.RFC3339))
+}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
+	"github.com/meshvm/meshvm/syncer/identity"
 )
 
 // from is a TCP connection to the syncer from an address of this machine.
@@ -94,24 +95,24 @@ func TestSourceOfAConnection(t *testing.T) {
 
 func TestStreamsOfAnIdentityAreBounded(t *testing.T) {
 	s := start(t, func(o *Options) { o.MaxStreamsPerIdentity = 2 })
-	of := func(credential string) *stream {
-		return &stream{server: s.server, who: watcher{credential: credential}}
+	of := func(name string) *stream {
+		return &stream{server: s.server, who: watcher{Identity: identity.Identity{Name: name}}}
 	}
-	const identity = "spiffe://cluster.local/ns/prod/sa/vm"
+	const account = "spiffe://cluster.local/ns/prod/sa/vm"
 	var held []*stream
 	for range 2 {
-		st := of(identity)
+		st := of(account)
 		if err := st.begin(st.who); err != nil {
 			t.Fatalf("within the bound: %v", err)
 		}
 		held = append(held, st)
 	}
-	more := of(identity)
+	more := of(account)
 	err := more.begin(more.who)
 	if hint := hintOf(t, err); hint < longestHint/2 || hint > longestHint {
 		t.Errorf("come again in %s, want %s to %s", hint, longestHint/2, longestHint)
 	}
-	if got := status.Convert(err); got.Code() != codes.ResourceExhausted || !strings.Contains(got.Message(), identity) {
+	if got := status.Convert(err); got.Code() != codes.ResourceExhausted || !strings.Contains(got.Message(), account) {
 		t.Errorf("got %v, want the identity named", got)
 	}
 	if got := counterValue(t, s.server.metrics.refused.WithLabelValues(refusedIdentity)); got != 1 {

@@ -23,8 +23,8 @@ func (s *Server) newHTTPServer() *http.Server {
 	}
 }
 
-// Handler is what the HTTP listener serves: /metrics, /healthz, /readyz, /debug/registry, /debug/guard, /debug/vips and, to
-// this machine only, /guard/release.
+// Handler is what the HTTP listener serves: /metrics, /healthz, /readyz and, to this machine only, /debug/registry, /debug/guard,
+// /debug/vips and /guard/release. Those show names that are not everybody's, or take names from VMs.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.opts.Metrics, promhttp.HandlerOpts{
@@ -35,14 +35,26 @@ func (s *Server) Handler() http.Handler {
 	}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeOK(w) })
 	mux.HandleFunc("GET /readyz", s.serveReady)
-	mux.HandleFunc("GET /debug/registry", s.serveExplanation)
-	mux.HandleFunc("GET /debug/guard", s.serveGuard)
-	mux.HandleFunc("GET /debug/vips", s.serveVirtualIPs)
-	mux.HandleFunc("POST /guard/release", s.releaseHeld)
+	mux.HandleFunc("GET /debug/registry", s.toThisMachine(s.serveExplanation))
+	mux.HandleFunc("GET /debug/guard", s.toThisMachine(s.serveGuard))
+	mux.HandleFunc("GET /debug/vips", s.toThisMachine(s.serveVirtualIPs))
+	mux.HandleFunc("POST /guard/release", s.toThisMachine(s.releaseHeld))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.recovering(func(error) { http.Error(w, "internal error", http.StatusInternalServerError) })
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// toThisMachine serves programs on this machine only.
+func (s *Server) toThisMachine(serve http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := checkLocal(r); err != nil {
+			s.warn("refused over HTTP", "path", r.URL.Path, "from", r.RemoteAddr, "error", err)
+			http.Error(w, err.Error(), http.StatusForbidden)
+			return
+		}
+		serve(w, r)
+	}
 }
 
 // serveReady says whether VMs are served, and if not, what is missing.

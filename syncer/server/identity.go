@@ -2,103 +2,121 @@ package server
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/x509"
-	"fmt"
-	"net/url"
-	"regexp"
+	"crypto/tls"
 	"strings"
 	"unicode"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
+	"github.com/meshvm/meshvm/syncer/identity"
 )
-
-// namespaceName is RFC 1123's label, which every Kubernetes namespace is.
-var namespaceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
 // watcher is who watches.
 type watcher struct {
+	identity.Identity
 	// namespace whose view is sent. Empty: only what everyone sees.
 	namespace string
-	// identity is the SPIFFE ID of the certificate, empty where there is none.
-	identity string
-	// trustDomain is the identity's.
-	trustDomain string
-	// credential is what the streams of one identity are counted by: the SPIFFE ID or, where there is none,
-	// the certificate. Empty without a certificate.
-	credential string
 	// node and version are the VM's own words, made safe for logs.
 	node, version string
 	address       string
 }
 
-// identify says who watches, by the connection's certificate first and by Hello where that says
-// nothing.
-func identify(ctx context.Context, hello *registryv1.Hello) (watcher, error) {
-	w := watcher{
-		namespace: hello.GetNamespace(),
-		node:      printable(hello.GetNode(), 253),
-		version:   printable(hello.GetVersion(), 64),
+// newWatcher is the VM that says hello, before it is known who it is.
+func newWatcher(ctx context.Context, hello *registryv1.Hello) (watcher, error) {
+	who := watcher{
+		node:    printable(hello.GetNode(), 253),
+		version: printable(hello.GetVersion(), 64),
 	}
-	if w.namespace != "" && !namespaceName.MatchString(w.namespace) {
-		return watcher{}, status.Errorf(codes.InvalidArgument,
-			"hello names namespace %q: want a DNS label (RFC 1123) or nothing", printable(w.namespace, 63))
+	if from, found := peer.FromContext(ctx); found {
+		who.address = from.Addr.String()
 	}
-	from, found := peer.FromContext(ctx)
-	if !found {
-		return w, nil
+	if claimed := hello.GetNamespace(); claimed != "" && !identity.IsNamespace(claimed) {
+		return who, status.Errorf(codes.InvalidArgument,
+			"hello names namespace %q: want a DNS label (RFC 1123) or nothing", printable(claimed, 63))
 	}
-	w.address = from.Addr.String()
-	info, secure := from.AuthInfo.(credentials.TLSInfo)
-	if !secure || len(info.State.PeerCertificates) == 0 {
-		return w, nil
-	}
-	certificate := info.State.PeerCertificates[0]
-	w.credential = fmt.Sprintf("the certificate with SHA-256 %x", sha256.Sum256(certificate.Raw))
-	id, err := spiffeID(certificate)
-	if err != nil {
-		return watcher{}, status.Error(codes.PermissionDenied, err.Error())
-	}
-	if id == nil {
-		return w, nil
-	}
-	w.identity, w.trustDomain = id.String(), id.Host
-	w.credential = w.identity
-	w.namespace, err = spiffeNamespace(id)
-	if err != nil {
-		return watcher{}, status.Error(codes.PermissionDenied, err.Error())
-	}
-	return w, nil
+	return who, nil
 }
 
-// spiffeID is the certificate's SPIFFE ID, nil where it has none. An X.509-SVID has exactly one URI
-// (SPIFFE X.509-SVID, section 2); two of them are a mistake that nobody should profit from.
-func spiffeID(certificate *x509.Certificate) (*url.URL, error) {
-	var id *url.URL
-	for _, uri := range certificate.URIs {
-		if uri.Scheme == "spiffe" {
-			id = uri
+// identify finds out who the VM is and which namespace's view is its own. The identity alone says so. What Hello says must agree
+// with it, and counts only where nobody asks for an identity: plaintext on loopback.
+func (s *Server) identify(ctx context.Context, who *watcher, claimed string) (err error) {
+	defer func() { s.metrics.authenticated(*who, err) }()
+	proved, err := s.authenticate(ctx)
+	if err != nil {
+		return err
+	}
+	who.Identity, who.namespace = proved, proved.Namespace
+	switch {
+	case proved.Method == identity.MethodNone:
+		who.namespace = claimed
+	case claimed != "" && proved.Namespace == "":
+		return identity.Refuse(identity.ReasonNamespace, "the VM says that it is of namespace %q, and %s names none: "+
+			"want a certificate with a SPIFFE ID, or a token; or leave the namespace out, to see only what everybody sees", claimed, proved.Name)
+	case claimed != "" && claimed != proved.Namespace:
+		return identity.Refuse(identity.ReasonNamespace, "the VM says that it is of namespace %q, and %s is of %q: "+
+			"correct `namespace` in the Corefile, or leave it out", claimed, proved.Name, proved.Namespace)
+	}
+	return nil
+}
+
+// authenticate is the identity that a stream's credentials prove: those of its client certificate if it names a ServiceAccount, or
+// else its token's. It fails with a *identity.Refusal where they prove none, and otherwise where nobody can tell.
+func (s *Server) authenticate(ctx context.Context) (identity.Identity, error) {
+	var proved identity.Identity
+	if state, found := certificateOf(ctx); found {
+		var err error
+		if proved, err = identity.FromCertificate(state); err != nil || proved.Namespace != "" {
+			return proved, err
 		}
 	}
-	if id != nil && len(certificate.URIs) > 1 {
-		return nil, fmt.Errorf("the client certificate has %d URIs beside or among its SPIFFE ID: want one", len(certificate.URIs))
+	tokens := s.opts.Tokens
+	if tokens == nil {
+		if proved.Method == "" {
+			proved.Method = identity.MethodNone
+		}
+		return proved, nil
 	}
-	return id, nil
+	token, err := bearerToken(ctx)
+	switch {
+	case err != nil:
+		return identity.Identity{}, err
+	case token == "" && proved.Method == identity.MethodCertificate:
+		return proved, nil
+	case token == "":
+		return identity.Identity{}, identity.Refuse(identity.ReasonMissing, "there is neither a client certificate nor a token: put `token FILE` or `tls CERT KEY CA` into the Corefile")
+	}
+	return tokens.Authenticate(ctx, token)
 }
 
-// spiffeNamespace reads Istio's form of a SPIFFE ID: spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT.
-func spiffeNamespace(id *url.URL) (string, error) {
-	parts := strings.Split(id.Path, "/")
-	if id.Host == "" || len(parts) != 5 || parts[0] != "" || parts[1] != "ns" || parts[3] != "sa" ||
-		parts[4] == "" || !namespaceName.MatchString(parts[2]) {
-		return "", fmt.Errorf("the client certificate's SPIFFE ID %q names no namespace: want spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT", id)
+// certificateOf is the state of the connection's TLS if a client certificate was verified in its handshake.
+func certificateOf(ctx context.Context) (tls.ConnectionState, bool) {
+	from, found := peer.FromContext(ctx)
+	if !found {
+		return tls.ConnectionState{}, false
 	}
-	return parts[2], nil
+	info, secure := from.AuthInfo.(credentials.TLSInfo)
+	if !secure || len(info.State.PeerCertificates) == 0 {
+		return tls.ConnectionState{}, false
+	}
+	return info.State, true
+}
+
+// bearerToken is the token that came with the stream (RFC 6750, section 2.1), empty where there is none.
+func bearerToken(ctx context.Context) (string, error) {
+	values := metadata.ValueFromIncomingContext(ctx, "authorization")
+	if len(values) == 0 {
+		return "", nil
+	}
+	scheme, token, found := strings.Cut(values[0], " ")
+	if len(values) > 1 || !found || !strings.EqualFold(scheme, "bearer") || token == "" {
+		return "", identity.Refuse(identity.ReasonMalformed, "the authorization is of another form: want one bearer token")
+	}
+	return token, nil
 }
 
 // printable is a stranger's string made safe for logs: at most limit bytes, and nothing that a

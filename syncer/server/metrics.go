@@ -24,6 +24,8 @@ type metrics struct {
 
 	cacheHits, cacheMisses prometheus.Counter
 
+	identityMetrics
+
 	sendTimeouts prometheus.Counter
 	panics       prometheus.Counter
 	reloadErrors prometheus.Counter
@@ -65,8 +67,9 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		Buckets:   prometheus.ExponentialBuckets(0.001, 2, 17),
 	})
 	registerer.MustRegister(m.acked)
+	m.identityMetrics = newIdentityMetrics(registerer)
 	// Present from the start, so that a rate over the first of them is right.
-	for _, code := range []codes.Code{codes.OK, codes.Canceled, codes.InvalidArgument, codes.PermissionDenied, codes.Unavailable, codes.Aborted, codes.Internal} {
+	for _, code := range []codes.Code{codes.OK, codes.Canceled, codes.InvalidArgument, codes.PermissionDenied, codes.Unauthenticated, codes.Unavailable, codes.Aborted, codes.Internal} {
 		m.streams.WithLabelValues(code.String())
 	}
 	for _, mode := range []string{modeFull, modeCompare, modeResume} {

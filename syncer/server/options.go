@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/meshvm/meshvm/syncer/identity"
 	"github.com/meshvm/meshvm/syncer/vip"
 )
 
@@ -18,8 +19,14 @@ type Options struct {
 	ClusterDomain string
 	// Version of the syncer, for metrics and people.
 	Version string
-	// TLS is the server's side of mutual TLS. Nil: plaintext, which Serve refuses off loopback.
+	// TLS is the server's side of TLS. Nil: plaintext, which Serve refuses off loopback.
 	TLS *TLSFiles
+	// Tokens find out whose a VM's token is. Nil: a VM is who its client certificate says; tokens are not looked at.
+	Tokens identity.TokenAuthenticator
+	// Authorizer decides who may watch. Nil: everybody who has an identity.
+	Authorizer identity.Authorizer
+	// Recheck is how often it is looked again whether VMs that watch may still do so. Zero: 2 min.
+	Recheck time.Duration
 	// Scopes say what VMs see of their views. Nil: all. The registry must keep what scopes go by.
 	Scopes Scopes
 	// Metrics is where the server registers its metrics, and what /metrics shows. Nil: one of its own.
@@ -53,8 +60,8 @@ type Options struct {
 	// MaxConnectionsPerAddress bounds those from one IPv4 address or IPv6 /64. A load balancer that hides its
 	// clients makes all VMs one address. Zero: half of MaxConnections, so that nobody is alone.
 	MaxConnectionsPerAddress int
-	// MaxStreamsPerIdentity bounds the streams of one SPIFFE ID, which in a mesh is a service account and may
-	// be that of many VMs, or of one certificate that has none. Zero: half of MaxConnections.
+	// MaxStreamsPerIdentity bounds the streams of one identity, which in a mesh is a service account and may
+	// be that of many VMs, or of one certificate that names none. Zero: half of MaxConnections.
 	MaxStreamsPerIdentity int
 
 	// FullSyncs is how many streams may be sent a whole view, or compared with it, at once. Zero: 16.
@@ -83,6 +90,7 @@ func orDefault[T comparable](field *T, value T) {
 func (o *Options) complete() error {
 	orDefault(&o.ClusterDomain, "cluster.local")
 	orDefault(&o.Version, "unknown")
+	orDefault(&o.Recheck, 2*time.Minute)
 	orDefault(&o.CoalesceWindow, 20*time.Millisecond)
 	orDefault(&o.HeartbeatInterval, 5*time.Second)
 	orDefault(&o.HelloTimeout, 10*time.Second)
@@ -113,6 +121,9 @@ func (o *Options) complete() error {
 	}
 	if o.HeartbeatInterval < time.Millisecond {
 		return errors.New("a heartbeat interval under 1 ms cannot be said in a Welcome")
+	}
+	if o.TLS != nil && o.TLS.ClientCA == "" && o.Tokens == nil {
+		return errors.New("TLS without client authorities and without tokens would let everybody in")
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
+	"github.com/meshvm/meshvm/syncer/identity"
 )
 
 // question is what /debug/registry is asked.
@@ -58,7 +59,7 @@ func parseQuestion(query url.Values) (question, error) {
 		}
 		q.peer = peer.Unmap().WithZone("")
 	}
-	if q.namespace != "" && !namespaceName.MatchString(q.namespace) {
+	if q.namespace != "" && !identity.IsNamespace(q.namespace) {
 		return question{}, fmt.Errorf("parameter \"namespace\" is %q: want the name of a namespace (a DNS label), or nothing", q.namespace)
 	}
 	var err error

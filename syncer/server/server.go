@@ -53,6 +53,7 @@ type Server struct {
 	scans     chan struct{} // held by a request that reads the whole registry
 	tables    chan struct{} // held by a request for a table of virtual IPs
 	warnings  rate.Sometimes
+	refusals  refusals
 	accepted  atomic.Pointer[connections] // once it serves
 	serving   atomic.Bool
 	trusted   atomic.Pointer[trustDomains]
@@ -89,7 +90,7 @@ func New(r *registry.Registry, opts Options) (*Server, error) {
 	s.admission = newAdmission(opts.FullSyncs, opts.FullSyncQueue, opts.FullSyncPatience, s.metrics)
 	s.stopping, s.stop = context.WithCancelCause(context.Background())
 	if opts.TLS != nil {
-		certs, err := loadCertificates(*opts.TLS, opts.Log, s.metrics.reloadErrors)
+		certs, err := loadCertificates(*opts.TLS, opts.Tokens != nil, opts.Log, s.metrics.reloadErrors)
 		if err != nil {
 			return nil, err
 		}
@@ -128,6 +129,7 @@ func (s *Server) Serve(ctx context.Context, vms, people net.Listener) error {
 	s.accepted.Store(accepted)
 	group.Go(func() { s.publisher.run(ctx) })
 	group.Go(func() { s.followScopes(ctx) })
+	group.Go(func() { s.followCredentials(ctx) })
 	group.Go(func() {
 		if err := rpc.Serve(accepted); err != nil {
 			cancel(fmt.Errorf("serve VMs on %s: %w", vms.Addr(), err))

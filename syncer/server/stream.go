@@ -30,6 +30,9 @@ type stream struct {
 	who  watcher
 	view *view
 	mode string
+	// verified is the generation of the client authorities that the client certificate was last held against, after its
+	// handshake. Only recheck uses it.
+	verified uint64
 	// compares: the VM can be compared.
 	compares bool
 	// since is when the stream began.

@@ -17,16 +17,18 @@ import (
 type TLSFiles struct {
 	// Certificate is the server's chain, leaf first, and Key its private key.
 	Certificate, Key string
-	// ClientCA holds the authorities that sign the VMs' certificates.
+	// ClientCA holds the authorities that sign the VMs' certificates. Empty: VMs are not asked for one, and show tokens.
 	ClientCA string
 }
 
 // certificates are what the files hold, read again for every handshake, so that a rotation needs no
 // watch and no signal. Files that cannot be used leave the last good ones in use.
 type certificates struct {
-	files  TLSFiles
-	log    *slog.Logger
-	errors prometheus.Counter
+	files TLSFiles
+	// clientAuth is what is asked of clients.
+	clientAuth tls.ClientAuthType
+	log        *slog.Logger
+	errors     prometheus.Counter
 
 	mu sync.Mutex
 	// seen is what the files held when they were last looked at, good or bad; problem what was wrong
@@ -34,6 +36,9 @@ type certificates struct {
 	seen    pemFiles
 	problem string
 	good    *tls.Config
+	// trusted are the client authorities in use, in PEM form, and generation counts those that were, from 1.
+	trusted    []byte
+	generation uint64
 }
 
 // pemFiles is the content of TLSFiles.
@@ -43,17 +48,24 @@ func (p pemFiles) equal(other pemFiles) bool {
 	return bytes.Equal(p.certificate, other.certificate) && bytes.Equal(p.key, other.key) && bytes.Equal(p.clientCA, other.clientCA)
 }
 
-func loadCertificates(files TLSFiles, log *slog.Logger, failures prometheus.Counter) (*certificates, error) {
-	c := &certificates{files: files, log: log, errors: failures}
+// loadCertificates reads the files for the first time. With tokens a VM may come without a certificate.
+func loadCertificates(files TLSFiles, tokens bool, log *slog.Logger, failures prometheus.Counter) (*certificates, error) {
+	c := &certificates{files: files, clientAuth: tls.RequireAndVerifyClientCert, log: log, errors: failures, generation: 1}
+	switch {
+	case files.ClientCA == "":
+		c.clientAuth = tls.NoClientCert
+	case tokens:
+		c.clientAuth = tls.VerifyClientCertIfGiven
+	}
 	content, err := files.read()
 	if err != nil {
 		return nil, err
 	}
-	config, err := files.parse(content)
+	config, err := c.parse(content)
 	if err != nil {
 		return nil, err
 	}
-	c.seen, c.good = content, config
+	c.seen, c.good, c.trusted = content, config, content.clientCA
 	return c, nil
 }
 
@@ -83,14 +95,25 @@ func (c *certificates) current() *tls.Config {
 		return c.good
 	}
 	c.seen = content
-	config, err := c.files.parse(content)
+	config, err := c.parse(content)
 	if err != nil {
 		c.fault(err)
 		return c.good
 	}
 	c.problem, c.good = "", config
+	if !bytes.Equal(c.trusted, content.clientCA) {
+		c.trusted = content.clientCA
+		c.generation++
+	}
 	c.log.Info("TLS files reloaded", "cert", c.files.Certificate, "key", c.files.Key, "client_ca", c.files.ClientCA)
 	return config
+}
+
+// authorities are the client authorities in use, and which generation of them.
+func (c *certificates) authorities() (*x509.CertPool, uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.good.ClientCAs, c.generation
 }
 
 // fault counts and logs what is wrong with the files, once for as long as it stays the same.
@@ -113,6 +136,9 @@ func (f TLSFiles) read() (pemFiles, error) {
 		{"private key", f.Key, &content.key},
 		{"client CA", f.ClientCA, &content.clientCA},
 	} {
+		if file.path == "" {
+			continue
+		}
 		body, err := os.ReadFile(file.path)
 		if err != nil {
 			return pemFiles{}, fmt.Errorf("read TLS %s: %w", file.what, err)
@@ -122,20 +148,20 @@ func (f TLSFiles) read() (pemFiles, error) {
 	return content, nil
 }
 
-func (f TLSFiles) parse(content pemFiles) (*tls.Config, error) {
+func (c *certificates) parse(content pemFiles) (*tls.Config, error) {
 	pair, err := tls.X509KeyPair(content.certificate, content.key)
 	if err != nil {
-		return nil, fmt.Errorf("TLS certificate %s with private key %s: %w", f.Certificate, f.Key, err)
+		return nil, fmt.Errorf("TLS certificate %s with private key %s: %w", c.files.Certificate, c.files.Key, err)
 	}
 	authorities := x509.NewCertPool()
-	if !authorities.AppendCertsFromPEM(content.clientCA) {
-		return nil, fmt.Errorf("TLS client CA %s: %w", f.ClientCA, errors.New("no certificate in PEM form in it"))
+	if c.files.ClientCA != "" && !authorities.AppendCertsFromPEM(content.clientCA) {
+		return nil, fmt.Errorf("TLS client CA %s: %w", c.files.ClientCA, errors.New("no certificate in PEM form in it"))
 	}
 	return &tls.Config{
 		MinVersion:   tls.VersionTLS12,
 		NextProtos:   []string{"h2"},
 		Certificates: []tls.Certificate{pair},
-		ClientAuth:   tls.RequireAndVerifyClientCert,
+		ClientAuth:   c.clientAuth,
 		ClientCAs:    authorities,
 		// A resumed session would outlive the authority that vouched for it.
 		SessionTicketsDisabled: true,

@@ -153,11 +153,14 @@ func TestMutualTLS(t *testing.T) {
 		want  codes.Code
 		view  string
 	}{
-		"SPIFFE ID names the namespace": {as(t, ours.pool(), ours, "spiffe://cluster.local/ns/prod/sa/vm"), "dev", codes.OK, "prod"},
-		"no SPIFFE ID":                  {as(t, ours.pool(), ours, ""), "dev", codes.OK, "dev"},
-		"SPIFFE ID of another form":     {as(t, ours.pool(), ours, "spiffe://cluster.local/vm"), "dev", codes.PermissionDenied, ""},
-		"no certificate":                {as(t, ours.pool(), nil, ""), "prod", codes.Unavailable, ""},
-		"certificate of another CA":     {as(t, ours.pool(), theirs, "spiffe://cluster.local/ns/prod/sa/vm"), "prod", codes.Unavailable, ""},
+		"SPIFFE ID names the namespace":    {as(t, ours.pool(), ours, "spiffe://cluster.local/ns/prod/sa/vm"), "", codes.OK, "prod"},
+		"SPIFFE ID and hello agree":        {as(t, ours.pool(), ours, "spiffe://cluster.local/ns/prod/sa/vm"), "prod", codes.OK, "prod"},
+		"SPIFFE ID and hello disagree":     {as(t, ours.pool(), ours, "spiffe://cluster.local/ns/prod/sa/vm"), "dev", codes.PermissionDenied, ""},
+		"no SPIFFE ID sees what all see":   {as(t, ours.pool(), ours, ""), "", codes.OK, ""},
+		"no SPIFFE ID claims no namespace": {as(t, ours.pool(), ours, ""), "prod", codes.PermissionDenied, ""},
+		"SPIFFE ID of another form":        {as(t, ours.pool(), ours, "spiffe://cluster.local/vm"), "", codes.Unauthenticated, ""},
+		"no certificate":                   {as(t, ours.pool(), nil, ""), "prod", codes.Unavailable, ""},
+		"certificate of another CA":        {as(t, ours.pool(), theirs, "spiffe://cluster.local/ns/prod/sa/vm"), "prod", codes.Unavailable, ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

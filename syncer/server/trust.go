@@ -4,8 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	"github.com/meshvm/meshvm/syncer/identity"
 )
 
 // trustDomains are the trust domains whose identities are taken. Empty: all, the certificate's authority
@@ -22,8 +21,7 @@ func (s *Server) SetTrustDomains(domains ...string) {
 	defer s.mu.Unlock()
 	for st := range s.streams {
 		if err := trusted.check(st.who); err != nil {
-			s.warn("watch ended: its trust domain is no longer that of the mesh", "node", st.who.node, "identity", st.who.identity, "address", st.who.address)
-			st.end(err)
+			st.expel(err)
 		}
 	}
 }
@@ -37,10 +35,10 @@ func (s *Server) trust() trustDomains {
 }
 
 // check refuses an identity of another trust domain. Where there is no SPIFFE ID there is nothing to check.
-func (t trustDomains) check(who watcher) error {
-	if who.identity == "" || len(t) == 0 || slices.Contains(t, who.trustDomain) {
+func (t trustDomains) check(who watcher) *identity.Refusal {
+	if who.TrustDomain == "" || len(t) == 0 || slices.Contains(t, who.TrustDomain) {
 		return nil
 	}
-	return status.Errorf(codes.PermissionDenied, "the client certificate's SPIFFE ID %q is of trust domain %q: the mesh takes %s",
-		who.identity, who.trustDomain, strings.Join(t, ", "))
+	return identity.Refuse(identity.ReasonTrustDomain, "the client certificate's SPIFFE ID %q is of trust domain %q: the mesh takes %s",
+		who.Name, who.TrustDomain, strings.Join(t, ", "))
 }

@@ -17,7 +17,7 @@ func (s *syncer) watchAs(t *testing.T, ours *authority, uri string) (registryv1.
 	if err != nil {
 		return nil, err
 	}
-	_ = stream.Send(helloOf(&registryv1.Hello{Namespace: "prod"})) // Recv says why
+	_ = stream.Send(helloOf(&registryv1.Hello{})) // Recv says why
 	_, err = stream.Recv()
 	return stream, err
 }

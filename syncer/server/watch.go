@@ -31,8 +31,8 @@ func (s *Server) Watch(rpc watchStream) (err error) {
 }
 
 func (s *Server) watch(rpc watchStream) error {
-	if err := s.available(); err != nil {
-		return err
+	if s.stopping.Err() != nil {
+		return errStopping
 	}
 	ctx, end, err := interruptible(rpc)
 	if err != nil {
@@ -56,23 +56,30 @@ func (s *Server) watch(rpc watchStream) error {
 // called would make its stack grow for good, as the runtime takes back only what is mostly unused.
 func (st *stream) serve(ctx context.Context, hello *registryv1.Hello) error {
 	s := st.server
-	who, err := identify(ctx, hello)
+	who, err := newWatcher(ctx, hello)
 	if err == nil {
-		err = s.trust().check(who)
+		err = s.identify(ctx, &who, hello.GetNamespace())
+	}
+	if err == nil {
+		err = s.permit(ctx, who)
+	}
+	// Strangers do not learn what the syncer waits for.
+	if err == nil {
+		err = s.available()
 	}
 	if err == nil {
 		err = st.begin(who)
 	}
 	if err != nil {
-		s.warn("watch refused", "node", printable(hello.GetNode(), 253), "address", who.address, "error", err)
-		return err
+		return s.refused(ctx, who, err)
 	}
 	defer st.finish()
+	defer st.endOnExpiry()()
 	// The trust domain may have changed before the stream was among those that SetTrustDomains looks at.
-	if err := s.trust().check(who); err != nil {
-		return err
+	if refused := s.trust().check(who); refused != nil {
+		return s.refused(ctx, who, refused)
 	}
-	s.opts.Log.Debug("watch started", "node", who.node, "namespace", who.namespace, "identity", who.identity, "address", who.address, "version", who.version)
+	s.opts.Log.Debug("watch started", "node", who.node, "namespace", who.namespace, "identity", who.Name, "address", who.address, "version", who.version)
 	st.end(st.run(ctx, hello))
 	reason := ending(context.Cause(ctx))
 	s.opts.Log.Debug("watch ended", "node", who.node, "namespace", who.namespace, "after", s.opts.Now().Sub(st.since).Round(time.Millisecond), "reason", reason)
@@ -84,9 +91,6 @@ func (st *stream) serve(ctx context.Context, hello *registryv1.Hello) error {
 
 // available reports why nobody is served.
 func (s *Server) available() error {
-	if s.stopping.Err() != nil {
-		return errStopping
-	}
 	select {
 	case <-s.registry.Ready():
 		return nil

@@ -11,7 +11,8 @@ import (
 type WatcherStatus struct {
 	// Node and Version are the VM's own words.
 	Node, Version string
-	// Namespace whose view it is sent, and the SPIFFE ID that says so, if any.
+	// Namespace whose view it is sent, and the identity that says so: a SPIFFE ID, a ServiceAccount, or a certificate's
+	// fingerprint. Empty in plaintext.
 	Namespace, Identity string
 	// Address it comes from.
 	Address string
@@ -48,7 +49,7 @@ func (st *stream) status(now time.Time) WatcherStatus {
 		Node:      st.who.node,
 		Version:   st.who.version,
 		Namespace: st.who.namespace,
-		Identity:  st.who.identity,
+		Identity:  st.who.Name,
 		Address:   st.who.address,
 		Since:     st.since,
 		Mode:      st.mode,
@@ -91,14 +92,14 @@ func (st *stream) finish() {
 func (s *Server) enter(st *stream) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if st.who.credential == "" {
+	if st.who.Name == "" {
 		return nil
 	}
-	if limit := s.opts.MaxStreamsPerIdentity; s.identities[st.who.credential] >= limit {
+	if limit := s.opts.MaxStreamsPerIdentity; s.identities[st.who.Name] >= limit {
 		s.metrics.refused.WithLabelValues(refusedIdentity).Inc()
-		return turnAway(longestHint/2+rand.N(longestHint/2), "%s has %d watch streams, which is what one identity may have", st.who.credential, limit)
+		return turnAway(longestHint/2+rand.N(longestHint/2), "%s has %d watch streams, which is what one identity may have", st.who.Name, limit)
 	}
-	s.identities[st.who.credential]++
+	s.identities[st.who.Name]++
 	return nil
 }
 
@@ -106,11 +107,11 @@ func (s *Server) leave(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.streams, st)
-	if st.who.credential == "" {
+	if st.who.Name == "" {
 		return
 	}
-	if s.identities[st.who.credential]--; s.identities[st.who.credential] == 0 {
-		delete(s.identities, st.who.credential)
+	if s.identities[st.who.Name]--; s.identities[st.who.Name] == 0 {
+		delete(s.identities, st.who.Name)
 	}
 }
 
