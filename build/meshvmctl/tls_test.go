@@ -94,6 +94,8 @@ func TestLookupWithMutualTLS(t *testing.T) {
 		"both certificates":       {[][]string{client, trust}, exitFound},
 		"name in the certificate": {[][]string{client, trust, {"--tls-server-name", "syncer.example.com"}}, exitFound},
 		"another name":            {[][]string{client, trust, {"--tls-server-name", "other.example.com"}}, exitUnreachable},
+		"its namespace":           {[][]string{client, trust, {"--namespace", "prod"}}, exitFound},
+		"another namespace":       {[][]string{client, trust, {"--namespace", "dev"}}, exitUnreachable},
 		"no client certificate":   {[][]string{trust}, exitUnreachable},
 		"no trust":                {[][]string{client}, exitUnreachable},
 		"plaintext":               {[][]string{{"--insecure"}}, exitUnreachable},
@@ -101,7 +103,7 @@ func TestLookupWithMutualTLS(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			// Only the namespace in the certificate sees the name.
-			args := []string{"lookup", "secret.prod.svc.cluster.local", "--namespace", "dev", "-o", "json", "--syncer", s.vms}
+			args := []string{"lookup", "secret.prod.svc.cluster.local", "-o", "json", "--syncer", s.vms}
 			for _, flags := range test.flags {
 				args = append(args, flags...)
 			}

@@ -112,7 +112,7 @@ func TestMutualTLS(t *testing.T) {
 	_, address := mesh.syncer(folder, "server")
 
 	t.Run("the identity's namespace is the view", func(t *testing.T) {
-		m := newMachine(t, []string{address}, append(mesh.lines("vm"), "namespace dev")...)
+		m := newMachine(t, []string{address}, append(mesh.lines("vm"), "namespace prod")...)
 		m.answers("reviews.prod.svc.cluster.local.", dns.TypeA, "10.96.0.1")
 
 		// The agent renews the certificate; the syncer goes and another comes with a certificate of its own.
@@ -120,6 +120,12 @@ func TestMutualTLS(t *testing.T) {
 		mesh.server("server")
 		write(t, folder, "reviews.yaml", strings.ReplaceAll(private, "10.96.0.1", "10.96.0.2"))
 		m.answers("reviews.prod.svc.cluster.local.", dns.TypeA, "10.96.0.2")
+	})
+
+	t.Run("a Corefile that says another namespace", func(t *testing.T) {
+		m := newMachine(t, []string{address}, append(mesh.lines("vm"), "namespace dev")...)
+		m.coredns.WaitFor(t, `the VM says that it is of namespace \"dev\", and spiffe://cluster.local/ns/prod/sa/default is of \"prod\"`)
+		m.answersNow("reviews.prod.svc.cluster.local.", dns.TypeA, "SERVFAIL")
 	})
 
 	t.Run("a certificate of a strange authority", func(t *testing.T) {
