@@ -531,7 +531,8 @@ type Hello struct {
 	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	// The version of the software on the VM, for people.
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	// The namespace that the VM says it is in. It counts only where no identity says otherwise.
+	// The namespace that the VM says it is in. Where its identity says one, both must agree; without any identity, in
+	// plaintext, it counts.
 	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// What the mirror holds. Absent when it holds nothing, or nothing it trusts to be of a revision.
 	Position *Position `protobuf:"bytes,4,opt,name=position,proto3" json:"position,omitempty"`
