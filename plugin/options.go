@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"github.com/meshvm/meshvm/plugin/watch"
 )
 
 // An option is one property of the meshvm block.
@@ -100,6 +102,10 @@ func setTLS(p *blockParser, args []string) error {
 }
 
 func setTLSServerName(p *blockParser, args []string) error {
+	if watch.IsSPIFFEID(args[0]) {
+		p.config.TLSServerName = args[0]
+		return watch.CheckSPIFFEID(args[0])
+	}
 	if !isDomain(args[0]) {
 		return fmt.Errorf("%q is not a name; expected the name in the syncer's certificate, such as syncer.example.org", args[0])
 	}

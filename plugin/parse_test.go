@@ -103,6 +103,13 @@ func TestParse(t *testing.T) {
 			c.Syncers = []string{"192.0.2.1:15054"}
 			c.TLSServerName = "syncer.example.org"
 		})},
+		{"tls_servername that is a SPIFFE ID", `meshvm {
+			syncer 192.0.2.1:15054
+			tls_servername spiffe://cluster.local/ns/meshvm/sa/meshvm-syncer
+		}`, defaults(func(c *Config) {
+			c.Syncers = []string{"192.0.2.1:15054"}
+			c.TLSServerName = "spiffe://cluster.local/ns/meshvm/sa/meshvm-syncer"
+		})},
 		{"namespace and node", `meshvm {
 			syncer syncer.example.org:15054
 			namespace team-1
@@ -242,6 +249,7 @@ func TestParseErrors(t *testing.T) {
 		{"tls certificate that does not parse", block(syncer, "tls text.pem key.pem ca.pem"), 3, []string{"tls: could not load TLS cert"}},
 		{"tls key of another certificate", block(syncer, "tls cert.pem other.pem ca.pem"), 3, []string{"tls: could not load TLS cert", "private key does not match public key"}},
 		{"tls_servername without a name", block(syncer, "tls_servername"), 3, []string{"tls_servername lacks its argument", "tls_servername NAME"}},
+		{"tls_servername that is no SPIFFE ID", block(syncer, "tls_servername spiffe://cluster.local"), 3, []string{`"spiffe://cluster.local" is no SPIFFE ID`}},
 		{"tls_servername with a port", block(syncer, "tls_servername a.example.org:443"), 3, []string{`"a.example.org:443" is not a name`, "the syncer's certificate"}},
 
 		{"token without a file", block(syncer, "token"), 3, []string{"token lacks its argument", "token FILE"}},

@@ -16,7 +16,7 @@ type Config struct {
 	Addresses []string
 	// TLS names the files of the connection. The zero value trusts the system's certificate authorities.
 	TLS TLSFiles
-	// ServerName is the name expected in a syncer's certificate. Empty: the host of its address.
+	// ServerName is the name, or the SPIFFE ID, expected in a syncer's certificate. Empty: the host of its address.
 	ServerName string
 	// TokenFile holds a bearer token. It is read for every connection. Empty: no token is sent.
 	TokenFile string
@@ -44,6 +44,11 @@ func (c Config) check() error {
 	}
 	for _, address := range c.Addresses {
 		if err := checkAddress(address); err != nil {
+			return err
+		}
+	}
+	if IsSPIFFEID(c.ServerName) {
+		if err := CheckSPIFFEID(c.ServerName); err != nil {
 			return err
 		}
 	}

@@ -109,6 +109,9 @@ func (s *tlsSource) parse(cert, key, ca []byte) (*tls.Config, error) {
 		}
 		config.RootCAs = pool
 	}
+	if IsSPIFFEID(s.serverName) {
+		expectSPIFFEID(config, s.serverName)
+	}
 	return config, nil
 }
 
