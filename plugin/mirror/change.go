@@ -93,7 +93,7 @@ func (s *State) follows(c Change) error {
 	case c.Generation == "":
 		return errors.New("the change names no generation")
 	case c.Replace:
-		if err := checkName(c.ClusterDomain); err != nil {
+		if err := registryv1.CheckName(c.ClusterDomain); err != nil {
 			return fmt.Errorf("cluster domain %s: %w", quote(c.ClusterDomain), err)
 		}
 		return nil

@@ -18,6 +18,7 @@ type edit struct {
 	decoder decoder
 
 	digest    registryv1.Digest
+	size      int
 	resources trie.Editor[string, resource]
 	hosts     trie.Editor[string, *claimed]
 	wildcards trie.Editor[string, *claimed]
@@ -60,6 +61,7 @@ func begin(base *State) *edit {
 	return &edit{
 		base:      base,
 		digest:    base.digest,
+		size:      base.size,
 		resources: base.resources.Edit(),
 		hosts:     base.hosts.Edit(),
 		wildcards: base.wildcards.Edit(),
@@ -73,12 +75,15 @@ func begin(base *State) *edit {
 
 // finish builds the touched hosts and is the next State.
 func (e *edit) finish() (*State, error) {
+	if err := checkSize(e.size); err != nil {
+		return nil, err
+	}
 	if err := e.buildHosts(); err != nil {
 		return nil, err
 	}
 	next := *e.base
 	next.superseded = make(chan struct{})
-	next.digest, next.dots = e.digest, e.dots
+	next.digest, next.dots, next.size = e.digest, e.dots, e.size
 	next.indexes = indexes{
 		resources: e.resources.Map(),
 		hosts:     e.hosts.Map(),
@@ -105,7 +110,7 @@ func (e *edit) change(upserts []*registryv1.Resource, removals []string) error {
 	return nil
 }
 
-// checkKeys reports a key that is empty or comes twice.
+// checkKeys reports a key that is none or comes twice.
 func checkKeys(upserts []*registryv1.Resource, removals []string) error {
 	seen := make(map[string]struct{}, len(upserts)+len(removals))
 	for i := range len(removals) + len(upserts) {
@@ -115,8 +120,8 @@ func checkKeys(upserts []*registryv1.Resource, removals []string) error {
 		} else {
 			key = upserts[i-len(removals)].GetKey()
 		}
-		if key == "" {
-			return errors.New("a resource has no key")
+		if err := registryv1.CheckKey(key); err != nil {
+			return fmt.Errorf("resource %s: %w", quote(key), err)
 		}
 		if seen[key] = struct{}{}; len(seen) == i {
 			return fmt.Errorf("resource %s comes twice in one change", quote(key))
@@ -127,18 +132,13 @@ func checkKeys(upserts []*registryv1.Resource, removals []string) error {
 
 // upsert enters a resource, in place of the one that has its key.
 func (e *edit) upsert(key string, encoded []byte) error {
-	if len(encoded) == 0 {
-		return errors.New("has no body")
-	}
 	held, known := e.resources.Get(key)
 	if known && held.body(key) == string(encoded) {
 		return nil
 	}
-	body, err := decodeBody(encoded)
+	// Not by the edit's decoder: touched holds on to claims.
+	body, err := check(general{}, key, string(encoded))
 	if err != nil {
-		return err
-	}
-	if err := checkBody(body); err != nil {
 		return err
 	}
 	if known {
@@ -149,6 +149,7 @@ func (e *edit) upsert(key string, encoded []byte) error {
 	arrived := resource{text: key + string(encoded)}
 	key = arrived.text[:len(key)]
 	e.digest.Add(registryv1.DigestResource(key, encoded))
+	e.size += sizeOf(arrived.text, body)
 	e.attach(key, &arrived, body)
 	e.resources.Put(key, arrived)
 	return nil
@@ -190,15 +191,13 @@ func (e *edit) attach(key string, arrived *resource, body *registryv1.Body) {
 // detach takes a resource that the mirror holds out of whatever it has a part in.
 func (e *edit) detach(key string, held resource) error {
 	e.digest.Remove(held.digest(key))
-	if held.member != nil {
-		e.leave(held.member)
-		if held.member.host == "" {
-			return nil
-		}
-	}
 	body, err := e.decoder.decode(held.body(key))
 	if err != nil {
 		return err
+	}
+	e.size -= sizeOf(held.text, body)
+	if held.member != nil {
+		e.leave(held.member)
 	}
 	switch {
 	case body.GetService() != nil:

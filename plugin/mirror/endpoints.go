@@ -90,7 +90,7 @@ func (h *Host) answerEndpoints(before *Host, of *service, ttl uint32) []hostChan
 // newEndpoint is an endpoint of the headless Service, nil when it has no address.
 func (h *Host) newEndpoint(label string, addresses []netip.Addr, ttl uint32) *Host {
 	// A name too long to be asked for is no name. Its addresses count for the Service all the same.
-	if len(addresses) == 0 || len(label)+len(".")+len(h.host()) > maxName {
+	if len(addresses) == 0 || len(label)+len(".")+len(h.host()) > registryv1.MaxName {
 		return nil
 	}
 	endpoint := &Host{

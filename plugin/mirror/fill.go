@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -31,7 +30,10 @@ func fill(base *State, all content) (*State, error) {
 	if err := f.decode(all); err != nil {
 		return nil, err
 	}
-	next.dots = f.dots
+	if err := checkSize(f.size); err != nil {
+		return nil, err
+	}
+	next.dots, next.size = f.dots, f.size
 	var twice string
 	var indexing sync.WaitGroup
 	servicesReady, hostsReady := make(chan struct{}), make(chan struct{})
@@ -75,6 +77,8 @@ type filling struct {
 // decoded is what resources hold, in their order.
 type decoded struct {
 	digest registryv1.Digest
+	// size is as in State.
+	size int
 	// exact and wild are the claims of hosts; a wildcard's host is what follows `*.`.
 	exact, wild []filledClaim
 	members     []*member
@@ -120,6 +124,7 @@ func (f *filling) decode(all content) error {
 			return errs[i]
 		}
 		f.digest += part.digest
+		f.size += part.size
 		f.exact = append(f.exact, part.exact...)
 		f.wild = append(f.wild, part.wild...)
 		f.members = append(f.members, part.members...)
@@ -137,23 +142,15 @@ func (d *decoded) decode(all content, first int, resources []filledResource) err
 	for i := range resources {
 		text, keySize := all.text(first+i, scratch[:0])
 		scratch = text
-		if keySize == 0 {
-			return errors.New("a resource has no key")
-		}
 		r := &resources[i]
 		r.text = string(text)
 		r.key = r.text[:keySize]
-		if keySize == len(text) {
-			return fmt.Errorf("resource %s: has no body", quote(r.key))
-		}
-		body, err := decoder.decode(r.text[keySize:])
-		if err == nil {
-			err = checkBody(body)
-		}
+		body, err := check(&decoder, r.key, r.text[keySize:])
 		if err != nil {
 			return fmt.Errorf("resource %s: %w", quote(r.key), err)
 		}
 		d.digest.Add(registryv1.DigestResource(r.key, text[keySize:]))
+		d.size += sizeOf(r.text, body)
 		switch {
 		case body.GetService() != nil:
 			addresses = d.claim(r, body.GetService(), addresses)
@@ -333,7 +330,7 @@ func (f *filling) appendEndpoints(list []pointer, c *filledClaim) []pointer {
 			if e.label != label {
 				label, name = e.label, e.label+"."+c.host
 				_, shadowed := f.next.hosts.Get(name)
-				answers = len(name) <= maxName && !shadowed
+				answers = len(name) <= registryv1.MaxName && !shadowed
 			}
 			if answers {
 				list = append(list, pointer{e.address, rankEndpoint, name})
@@ -352,7 +349,7 @@ func (f *filling) deepEndpoints(c *filledClaim) map[string]bool {
 			continue
 		}
 		for _, e := range slice.ready {
-			if name := e.label + "." + c.host; strings.Contains(e.label, ".") && len(name) <= maxName {
+			if name := e.label + "." + c.host; strings.Contains(e.label, ".") && len(name) <= registryv1.MaxName {
 				names[name] = true
 			}
 		}

@@ -60,23 +60,18 @@ func packPorts(of ...[]*registryv1.Port) ports {
 	return ports{unique.Make(string(packed))}
 }
 
-// portOf is a port as it travels. What no record can say is left out: it is not worth the loss of a
-// whole registry.
+// portOf is a port as it travels, once it is checked. What no record can say is left out: it is not worth the
+// loss of a whole registry.
 func portOf(from *registryv1.Port) Port {
-	port := Port{Name: from.GetName()}
-	if labelFault(port.Name) != "" {
+	port := Port{Name: from.GetName(), Number: uint16(from.GetNumber())}
+	if registryv1.LabelFault(port.Name) != "" {
 		port.Name = ""
-	}
-	if number := from.GetNumber(); number <= maxPort {
-		port.Number = uint16(number)
 	}
 	if protocol := int(from.GetProtocol()); protocol >= 0 && protocol < len(protocols) {
 		port.Protocol = protocols[protocol]
 	}
 	return port
 }
-
-const maxPort = 65535
 
 // all is the ports in order; anyPort alone where there is none.
 func (p ports) all(yield func(Port) bool) {

@@ -125,7 +125,7 @@ func decodeSnapshot(data []byte) (*savedState, error) {
 	if saved.generation == "" {
 		return nil, &SnapshotError{Fault: FaultContent, Detail: "header", Err: errors.New("no generation")}
 	}
-	if err := checkName(saved.clusterDomain); err != nil {
+	if err := registryv1.CheckName(saved.clusterDomain); err != nil {
 		return nil, &SnapshotError{Fault: FaultContent, Detail: "cluster domain " + quote(saved.clusterDomain), Err: err}
 	}
 	saved.encoded = fields.rest

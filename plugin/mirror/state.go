@@ -20,6 +20,8 @@ type State struct {
 	revision      uint64
 	serial        uint32
 	digest        registryv1.Digest
+	// size is about what the resources take, as sizeOf has it.
+	size int
 
 	// namespace stands in for view where the syncer names none.
 	namespace string

@@ -284,7 +284,10 @@ func TestRepair(t *testing.T) {
 		{"count mismatch", []*registryv1.WatchResponse{resume, proof(3, a, &registryv1.Resource{})}, "mismatch"},
 		{"gap in revisions", []*registryv1.WatchResponse{resume, step(4, b)}, "refused gap"},
 		{"delta that has been applied before", []*registryv1.WatchResponse{resume, step(3, b), step(3, b)}, "refused gap"},
-		{"body that does not decode", []*registryv1.WatchResponse{resume, step(3, &registryv1.Resource{Key: "Service/x/y", Body: []byte{0xff}})}, "refused content"},
+		{"removal of what is not there", []*registryv1.WatchResponse{resume, deltaOf(&registryv1.Delta{
+			FromRevision: 3, ToRevision: 4, Removals: []string{"Service/x/y"},
+		})}, "refused content"},
+		{"resource that comes twice", []*registryv1.WatchResponse{resume, step(3, b, b)}, "refused content"},
 		{"mode of the future", []*registryv1.WatchResponse{welcomeWith(99)}, "refused mode"},
 		{"delta before Welcome", []*registryv1.WatchResponse{step(3, b)}, "refused out_of_turn"},
 		{"unknown message before Welcome", []*registryv1.WatchResponse{{}}, "refused out_of_turn"},
@@ -311,6 +314,18 @@ func TestRepair(t *testing.T) {
 			Mode: registryv1.Mode_MODE_RESUME, Generation: generation, View: view, ClusterDomain: "other.example",
 		})}, "refused welcome"},
 		{"Welcome without a generation", []*registryv1.WatchResponse{welcomeOf(&registryv1.Welcome{Mode: registryv1.Mode_MODE_FULL})}, "refused welcome"},
+		{"generation that moves the cursor", []*registryv1.WatchResponse{welcomeOf(&registryv1.Welcome{
+			Mode: registryv1.Mode_MODE_FULL, Generation: "\x1b[2J", View: view, ClusterDomain: domain,
+		})}, "refused welcome"},
+		{"generation without end", []*registryv1.WatchResponse{welcomeOf(&registryv1.Welcome{
+			Mode: registryv1.Mode_MODE_FULL, Generation: strings.Repeat("g", 1<<20), View: view, ClusterDomain: domain,
+		})}, "refused welcome"},
+		{"view of no namespace", []*registryv1.WatchResponse{welcomeOf(&registryv1.Welcome{
+			Mode: registryv1.Mode_MODE_FULL, Generation: generation, View: "a.b\n", ClusterDomain: domain,
+		})}, "refused welcome"},
+		{"cluster domain that is no DNS name", []*registryv1.WatchResponse{welcomeOf(&registryv1.Welcome{
+			Mode: registryv1.Mode_MODE_FULL, Generation: generation, View: view, ClusterDomain: "Cluster Local",
+		})}, "refused welcome"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

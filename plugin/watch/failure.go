@@ -8,12 +8,15 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/meshvm/meshvm/plugin/mirror"
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 )
 
@@ -68,11 +71,34 @@ const (
 	ReasonGap Reason = "gap"
 	// ReasonFrames: the frames do not make one delta.
 	ReasonFrames Reason = "frames"
-	// ReasonSize: a delta is larger than may be held.
+	// ReasonSize: a delta, a resource or the whole view is larger than may be held.
 	ReasonSize Reason = "size"
-	// ReasonContent: a resource cannot be applied.
+	// ReasonContent: a removal is of something that is not there, or a resource comes twice.
 	ReasonContent Reason = "content"
+	// ReasonKey, ReasonBody, ReasonName, ReasonAddress and ReasonPort: something of a resource is absurd.
+	ReasonKey     = Reason(registryv1.FaultKey)
+	ReasonBody    = Reason(registryv1.FaultBody)
+	ReasonName    = Reason(registryv1.FaultName)
+	ReasonAddress = Reason(registryv1.FaultAddress)
+	ReasonPort    = Reason(registryv1.FaultPort)
 )
+
+// contentRefusal is the refusal of a delta that cannot be applied.
+func contentRefusal(err error) *refusal {
+	if errors.Is(err, mirror.ErrPosition) {
+		return &refusal{reason: ReasonGap, err: err}
+	}
+	if absurd, is := errors.AsType[*registryv1.ResourceError](err); is {
+		return &refusal{reason: Reason(absurd.Fault), err: err}
+	}
+	return &refusal{reason: ReasonContent, err: err}
+}
+
+// absurd reports whether a resource was refused for itself, whatever the mirror holds.
+func (r *refusal) absurd() bool {
+	_, is := errors.AsType[*registryv1.ResourceError](r.err)
+	return is
+}
 
 // failure is how a stream ended.
 type failure struct {
@@ -191,11 +217,18 @@ func retryHint(said *status.Status, trailer metadata.MD) time.Duration {
 	return 0
 }
 
-// bounded keeps what a peer says short enough for a log line.
+// bounded keeps what a peer says short enough for a log line, and to what a terminal only shows.
 func bounded(text string) string {
 	const limit = 512
-	if len(text) <= limit {
-		return text
+	cut := len(text) > limit
+	text = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(text[:min(len(text), limit)], ""))
+	if cut {
+		return text + "..."
 	}
-	return strings.ToValidUTF8(text[:limit], "") + "..."
+	return text
 }

@@ -1,6 +1,10 @@
 package watch
 
-import "time"
+import (
+	"time"
+
+	"github.com/meshvm/meshvm/plugin/mirror"
+)
 
 // limits bound how long and how much a Client takes. Only tests use others than defaultLimits.
 type limits struct {
@@ -22,7 +26,8 @@ type limits struct {
 	ack time.Duration
 	// report is the least time between two log lines of one repeated fault.
 	report time.Duration
-	// message bounds one message on the wire, staged what is held of one delta, both in bytes.
+	// message bounds one message on the wire, staged what is held of one delta, both in bytes. A syncer's frames
+	// are 256 KiB, or one resource. Of what says nothing at all a message takes some forty times its size in memory.
 	message, staged int
 }
 
@@ -42,8 +47,8 @@ var defaultLimits = limits{
 	repair:           30 * time.Second,
 	ack:              100 * time.Millisecond,
 	report:           time.Minute,
-	message:          16 << 20,
-	staged:           256 << 20,
+	message:          4 << 20,
+	staged:           mirror.MaxBytes,
 }
 
 // silence is how long a stream may say nothing, given the heartbeat interval that its Welcome names.

@@ -97,7 +97,11 @@ func (s *session) hello(config Config) *registryv1.Hello {
 func (s *session) receive(message *registryv1.WatchResponse) (acknowledge bool, err error) {
 	defer func() {
 		if refused, ok := errors.AsType[*refusal](err); ok {
-			s.distrust()
+			// What the mirror holds has nothing to do with an absurd resource. Where it is, a resume costs least,
+			// and brings what has taken the resource's place. The whole view would hold it too.
+			if !refused.absurd() {
+				s.distrust()
+			}
 			s.observer.Refused(refused.reason)
 		}
 	}()
@@ -123,8 +127,8 @@ func (s *session) receive(message *registryv1.WatchResponse) (acknowledge bool, 
 }
 
 func (s *session) receiveWelcome(welcome *registryv1.Welcome) error {
-	if welcome.GetGeneration() == "" {
-		return refuse(ReasonWelcome, "Welcome names no generation")
+	if err := checkWelcome(welcome); err != nil {
+		return err
 	}
 	switch welcome.GetMode() {
 	case registryv1.Mode_MODE_RESUME:
@@ -151,6 +155,27 @@ func (s *session) receiveWelcome(welcome *registryv1.Welcome) error {
 	s.welcome, s.held = welcome, nil
 	return nil
 }
+
+// checkWelcome reports what of a Welcome no syncer says, whatever the mode.
+func checkWelcome(welcome *registryv1.Welcome) error {
+	generation, view, domain := welcome.GetGeneration(), welcome.GetView(), welcome.GetClusterDomain()
+	if generation == "" {
+		return refuse(ReasonWelcome, "Welcome names no generation")
+	}
+	if err := registryv1.CheckText(generation); err != nil {
+		return refuse(ReasonWelcome, "the generation %s %w", quote(generation), err)
+	}
+	if view != "" && registryv1.LabelFault(view) != "" {
+		return refuse(ReasonWelcome, "the view of %s is of no namespace: %s", quote(view), registryv1.LabelFault(view))
+	}
+	if err := registryv1.CheckName(domain); err != nil {
+		return refuse(ReasonWelcome, "the cluster domain %s %w", quote(domain), err)
+	}
+	return nil
+}
+
+// quote makes a peer's string safe to print, and no longer than a line.
+func quote(s string) string { return fmt.Sprintf("%.300q", s) }
 
 func (s *session) checkResume(welcome *registryv1.Welcome) error {
 	held := s.position
@@ -215,10 +240,7 @@ func (s *session) receiveDelta(frame *registryv1.Delta) (acknowledge bool, err e
 	change := whole.change
 	change.Generation, change.View, change.ClusterDomain = s.welcome.GetGeneration(), s.welcome.GetView(), s.welcome.GetClusterDomain()
 	if err := s.mirror.Apply(change); err != nil {
-		if errors.Is(err, mirror.ErrPosition) {
-			return false, &refusal{reason: ReasonGap, err: err}
-		}
-		return false, &refusal{reason: ReasonContent, err: err}
+		return false, contentRefusal(err)
 	}
 	switch {
 	case change.Replace:

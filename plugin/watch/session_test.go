@@ -143,8 +143,9 @@ func FuzzSession(f *testing.F) {
 				if m.State() != before {
 					t.Fatal("a message that was refused has changed the mirror")
 				}
-				if s.trust == trustPosition {
-					t.Fatalf("the mirror is trusted after %v", err)
+				refused, _ := errors.AsType[*refusal](err)
+				if absurd := refused != nil && refused.absurd(); absurd != (s.trust == trustPosition) {
+					t.Fatalf("the mirror is trusted: %v after %v, want only after an absurd resource", s.trust == trustPosition, err)
 				}
 				break
 			}

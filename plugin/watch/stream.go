@@ -22,9 +22,11 @@ type ending struct {
 	lived time.Duration
 }
 
-// repair reports whether opening the stream again is what helps: with a Compare, or a full copy.
+// repair reports whether opening the stream again is what helps: with a Compare, or a full copy. What is absurd
+// comes again as it is, until somebody mends it.
 func (e ending) repair() bool {
-	return e.failure.cause == CauseRefused || e.failure.cause == CauseMismatch
+	refused, is := errors.AsType[*refusal](e.failure.err)
+	return e.failure.cause == CauseMismatch || e.failure.cause == CauseRefused && !(is && refused.absurd())
 }
 
 // follow keeps the mirror in step through one stream, for as long as that lasts.
