@@ -173,15 +173,15 @@ func (r *Registry) commit(next uint64) {
 
 func encode(update Update, scopes bool) ([]*Entry, error) {
 	entries := make([]*Entry, 0, len(update.Resources))
-	for i, resource := range update.Resources {
+	keys := make(map[string]bool, len(update.Resources))
+	for _, resource := range update.Resources {
 		if resource.Key == "" || resource.Body == nil {
 			return nil, fmt.Errorf("apply %s: resource %q needs a key and a body", update.Object, resource.Key)
 		}
-		for _, earlier := range update.Resources[:i] {
-			if earlier.Key == resource.Key {
-				return nil, fmt.Errorf("apply %s: two resources with key %q", update.Object, resource.Key)
-			}
+		if keys[resource.Key] {
+			return nil, fmt.Errorf("apply %s: two resources with key %q", update.Object, resource.Key)
 		}
+		keys[resource.Key] = true
 		// Deterministic, so that an object that is read again yields the same bytes and no change.
 		body, err := proto.MarshalOptions{Deterministic: true}.Marshal(resource.Body)
 		if err != nil {

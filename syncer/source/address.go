@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+
+	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 )
 
 const wantAddress = "an IPv4 or IPv6 address"
@@ -18,8 +20,8 @@ func parseAddress(text string) (netip.Addr, error) {
 		return netip.Addr{}, errors.New("it has a zone")
 	}
 	address = address.Unmap()
-	if address.IsUnspecified() {
-		return netip.Addr{}, errors.New("it is the unspecified address")
+	if fault := registryv1.AddressFault(address); fault != "" {
+		return netip.Addr{}, errors.New(fault)
 	}
 	return address, nil
 }
@@ -30,8 +32,10 @@ func encodeAddresses(addresses []netip.Addr) [][]byte {
 	ordered := slices.Clone(addresses)
 	slices.SortStableFunc(ordered, func(a, b netip.Addr) int { return a.BitLen() - b.BitLen() })
 	var encoded [][]byte
-	for i, address := range ordered {
-		if !slices.Contains(ordered[:i], address) {
+	seen := make(map[netip.Addr]bool, len(ordered))
+	for _, address := range ordered {
+		if !seen[address] {
+			seen[address] = true
 			encoded = append(encoded, address.AsSlice())
 		}
 	}

@@ -42,6 +42,9 @@ func (t *Translator) endpointSlice(d *draft, slice *discoveryv1.EndpointSlice) {
 		Endpoints: endpoints(d, slice),
 		Ports:     slicePorts(d, slice.Ports),
 	}
+	if !d.rejected {
+		d.check(registryv1.EndpointSliceKey(t.options.Cluster, name.namespace, name.name), &registryv1.Body{Body: &registryv1.Body_EndpointSlice{EndpointSlice: body}})
+	}
 	if d.rejected {
 		return
 	}
@@ -91,8 +94,8 @@ func endpoints(d *draft, slice *discoveryv1.EndpointSlice) []*registryv1.Endpoin
 			Ready:       ready,
 			Serving:     valueOr(endpoint.Conditions.Serving, ready),
 			Terminating: valueOr(endpoint.Conditions.Terminating, false),
-			Zone:        valueOr(endpoint.Zone, ""),
-			Node:        valueOr(endpoint.NodeName, ""),
+			Zone:        d.shown(field+".zone", valueOr(endpoint.Zone, "")),
+			Node:        d.shown(field+".nodeName", valueOr(endpoint.NodeName, "")),
 		})
 	}
 	return translated

@@ -9,10 +9,9 @@ import (
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 )
 
-// Limits of RFC 1035 section 2.3.4. 253 is the longest name in text without its final dot.
 const (
-	maxNameLength  = 253
-	maxLabelLength = 63
+	maxNameLength  = registryv1.MaxName
+	maxLabelLength = registryv1.MaxLabel
 )
 
 const (

@@ -37,7 +37,7 @@ func servicePorts(d *draft, ports []corev1.ServicePort) []*registryv1.Port {
 			continue
 		}
 		translated = append(translated, &registryv1.Port{
-			Name:     strings.ToLower(port.Name),
+			Name:     strings.ToLower(d.shown(fmt.Sprintf("spec.ports[%d].name", i), port.Name)),
 			Number:   uint32(port.Port),
 			Protocol: portProtocol(d, fmt.Sprintf("spec.ports[%d].protocol", i), port.Protocol),
 			Target:   target,
@@ -58,7 +58,7 @@ func slicePorts(d *draft, ports []discoveryv1.EndpointPort) []*registryv1.Port {
 			continue
 		}
 		translated = append(translated, &registryv1.Port{
-			Name:     strings.ToLower(valueOr(port.Name, "")),
+			Name:     strings.ToLower(d.shown(fmt.Sprintf("ports[%d].name", i), valueOr(port.Name, ""))),
 			Number:   uint32(number),
 			Protocol: portProtocol(d, fmt.Sprintf("ports[%d].protocol", i), valueOr(port.Protocol, "")),
 			Target:   uint32(number),
@@ -102,7 +102,7 @@ func entryPorts(d *draft, ports []*networking.ServicePort) []*registryv1.Port {
 			protocol = registryv1.Protocol_PROTOCOL_UDP
 		}
 		translated = append(translated, &registryv1.Port{
-			Name:     strings.ToLower(port.GetName()),
+			Name:     strings.ToLower(d.shown(fmt.Sprintf("spec.ports[%d].name", i), port.GetName())),
 			Number:   port.GetNumber(),
 			Protocol: protocol,
 			Target:   target,

@@ -47,6 +47,10 @@ func (t *Translator) service(d *draft, service *corev1.Service) {
 	}
 
 	visibility := t.visibility(d, "metadata.annotations["+ExportToAnnotation+"]", exportToOf(service))
+	key, whole := registryv1.ServiceKey(t.options.Cluster, name.namespace, name.name), &registryv1.Body{Body: &registryv1.Body_Service{Service: body}}
+	if !d.rejected {
+		d.check(key, whole)
+	}
 	if d.rejected {
 		return
 	}
@@ -56,8 +60,7 @@ func (t *Translator) service(d *draft, service *corev1.Service) {
 	if nameless {
 		return
 	}
-	d.yield(registryv1.ServiceKey(t.options.Cluster, name.namespace, name.name), visibility,
-		&registryv1.Body{Body: &registryv1.Body_Service{Service: body}})
+	d.yield(key, visibility, whole)
 }
 
 // selectingServiceOf is a Service that selects WorkloadEntries, nil where it selects none: only those of

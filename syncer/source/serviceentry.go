@@ -46,14 +46,16 @@ func (t *Translator) entryResources(name objectName, entry *selectingEntry) []re
 	endpoints := entry.addresses.endpoints
 	if len(entry.labels) > 0 {
 		endpoints = t.selections.of(name.namespace).podAddresses(entry.labels)
+		endpoints = endpoints[:min(len(endpoints), entry.maxEndpoints())]
 	}
+	encoded := encodeAddresses(endpoints)
 	resources := make([]registry.Resource, 0, len(entry.hosts))
 	for _, host := range entry.hosts {
 		body := t.entryBody(name, entry, host)
 		body.Ports = entry.ports
 		body.Addresses, body.AddressKind = entry.addresses.of(host)
 		if body.GetAddresses() == nil && entry.addresses.answersEndpoints(host) && len(endpoints) > 0 {
-			body.Addresses, body.AddressKind = encodeAddresses(endpoints), registryv1.AddressKind_ADDRESS_KIND_ENDPOINT
+			body.Addresses, body.AddressKind = encoded, registryv1.AddressKind_ADDRESS_KIND_ENDPOINT
 		}
 		if len(body.GetAddresses()) == 0 && entry.held[host] {
 			body.AddressKind = registryv1.AddressKind_ADDRESS_KIND_PENDING
@@ -87,6 +89,7 @@ func (t *Translator) checkEntry(d *draft, entry *networkingv1.ServiceEntry) regi
 	if len(entry.Spec.GetHosts()) == 0 {
 		d.reject("spec.hosts", "it is empty", "at least one host")
 	}
+	checkEntrySize(d, entry)
 	return visibility
 }
 
@@ -123,7 +126,8 @@ func entryHosts(d *draft, hosts []string) []string {
 // first: its spec, the virtual IPs in its status, its own endpoints.
 type entryAddresses struct {
 	literals  []netip.Addr
-	due       bool // Whether hosts are due virtual IPs.
+	encoded   [][]byte // The literals as they travel.
+	due       bool     // Whether hosts are due virtual IPs.
 	virtual   map[string]virtualIPs
 	wildcards bool // Whether wildcard hosts may have virtual IPs.
 	// byEndpoints is whether hosts without any other address are answered by endpoints, and endpoints are the
@@ -147,6 +151,7 @@ func (ips virtualIPs) all() []netip.Addr {
 
 func readEntryAddresses(d *draft, entry *networkingv1.ServiceEntry) entryAddresses {
 	addresses := entryAddresses{literals: entryLiterals(d, entry.Spec.GetAddresses())}
+	addresses.encoded = encodeAddresses(addresses.literals)
 	resolution := entry.Spec.GetResolution()
 	if addresses.due = hasVirtualIPs(entry); addresses.due {
 		addresses.virtual = entryVirtualIPs(d, entry.Status.GetAddresses())
@@ -176,7 +181,7 @@ func readEntryAddresses(d *draft, entry *networkingv1.ServiceEntry) entryAddress
 // of is the addresses that a host has whatever its endpoints are.
 func (a entryAddresses) of(host string) ([][]byte, registryv1.AddressKind) {
 	if len(a.literals) > 0 {
-		return encodeAddresses(a.literals), registryv1.AddressKind_ADDRESS_KIND_LITERAL
+		return a.encoded, registryv1.AddressKind_ADDRESS_KIND_LITERAL
 	}
 	if a.wildcards || !strings.HasPrefix(host, registryv1.WildcardPrefix) {
 		if addresses := a.virtual[host].all(); len(addresses) > 0 {

@@ -157,7 +157,8 @@ func (t *Translator) Translate(changes ...Change) ([]registry.Update, []Problem)
 			result.problems = append(result.problems, draft.problems...)
 		}
 	}
-	return t.destined(result.updates), result.problems
+	updates := result.sound()
+	return t.destined(updates), result.problems
 }
 
 func (t *Translator) object(kind string, name objectName) registry.Object {
@@ -216,6 +217,10 @@ func (t *Translator) visibility(d *draft, field string, exportTo []string) regis
 	if len(exportTo) == 0 {
 		exportTo = t.defaultExport(d.object.Kind)
 	}
+	if len(exportTo) > maxExportTo {
+		d.reject(field, fmt.Sprintf("there are %d", len(exportTo)), fmt.Sprintf("at most %d", maxExportTo))
+		return registry.Nobody()
+	}
 	visibility, err := registry.ParseExportTo(exportTo, d.object.Namespace)
 	if err != nil {
 		d.reject(field, err.Error(), "*, ., ~ or names of namespaces")
@@ -264,8 +269,14 @@ func (d *draft) reject(field, what, want string) {
 	d.report(Rejected, field, what, want)
 }
 
+// report notes a problem. Of an object with very many the last stands for all that are not told.
 func (d *draft) report(effect Effect, field, what, want string) {
-	d.problems = append(d.problems, Problem{Object: d.object, Field: field, What: what, Want: want, Effect: effect})
+	if len(d.problems) < maxProblems {
+		d.problems = append(d.problems, Problem{Object: d.object, Field: clipped(field), What: clipped(what), Want: want, Effect: effect})
+		return
+	}
+	last := &d.problems[maxProblems-1]
+	*last = Problem{Object: d.object, Field: "...", What: "there are more problems than are told", Want: "those before to be mended", Effect: min(last.Effect, effect)}
 }
 
 // rejectName rejects an object whose name is of no use in DNS.

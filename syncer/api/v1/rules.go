@@ -198,8 +198,17 @@ func checkOwner(cluster, namespace, name string) error {
 	if err := checkLabel("namespace", namespace); err != nil {
 		return err
 	}
-	if err := CheckName(name); err != nil {
-		return faulty(FaultName, "object %s: %v", quote(name), err)
+	// An object's name may have labels longer than those of DNS.
+	switch {
+	case name == "":
+		return faulty(FaultName, "the object has no name")
+	case len(name) > MaxText:
+		return faulty(FaultName, "object %s: its name is longer than %d", quote(name), MaxText)
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if c := notInLabel(label); label == "" || c >= 0 {
+			return faulty(FaultName, "object %s: is no name of an object", quote(name))
+		}
 	}
 	return checkShown("cluster", cluster)
 }
@@ -293,14 +302,22 @@ func LabelFault(label string) string {
 	case len(label) > MaxLabel:
 		return fmt.Sprintf("label longer than %d", MaxLabel)
 	}
+	if i := notInLabel(label); i >= 0 {
+		return fmt.Sprintf("character %q", label[i])
+	}
+	return ""
+}
+
+// notInLabel is where a character is that no label has, -1 where there is none.
+func notInLabel(label string) int {
 	for i := range len(label) {
 		switch c := label[i]; {
 		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_':
 		default:
-			return fmt.Sprintf("character %q", c)
+			return i
 		}
 	}
-	return ""
+	return -1
 }
 
 // CheckText reports why a text that is only shown may not be: it is printable ASCII, and no longer than MaxText.
