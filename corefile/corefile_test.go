@@ -1,4 +1,3 @@
-// Package corefile holds sample Corefiles. Its tests start every one of them.
 package corefile
 
 import (

@@ -1,4 +1,4 @@
-// Command meshvmctl shows operators what the mesh's registry answers, and why.
+// Command meshvmctl shows operators what the mesh's registry answers, and why, and makes what VMs need to join.
 package main
 
 import (
@@ -14,10 +14,12 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-// Exit codes.
+// Exit codes. For commands that look for nothing they are done and refused.
 const (
 	exitFound       = 0
+	exitDone        = exitFound
 	exitNotFound    = 1
+	exitRefused     = exitNotFound
 	exitUsage       = 2
 	exitUnreachable = 3
 )
@@ -33,6 +35,8 @@ func commands() []command {
 	return []command{
 		{"lookup", "show what the registry answers for a name, from which object and why", runLookup},
 		{"vips", "list the virtual IPs of hosts, who has them and which rest", runVIPs},
+		{"bootstrap", "write what a VM needs to join: Corefile, authority and token", runBootstrap},
+		{"token", "renew the token of a VM, or say how long one is good", runToken},
 		{"version", "print the version", runVersion},
 		{"help", "print this help", runHelp},
 	}
@@ -80,7 +84,7 @@ func runHelp(_ context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "meshvmctl help: unexpected argument %q; try meshvmctl %s --help\n", args[0], args[0])
 		return exitUsage
 	}
-	fmt.Fprint(stdout, "meshvmctl shows what the mesh's registry answers, and why.\n\nUsage:\n  meshvmctl COMMAND [flags]\n\nCommands:\n")
+	fmt.Fprint(stdout, "meshvmctl shows what the mesh's registry answers, and why, and makes what VMs need to join.\n\nUsage:\n  meshvmctl COMMAND [flags]\n\nCommands:\n")
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	for _, c := range commands() {
 		fmt.Fprintf(table, "  %s\t%s\n", c.name, c.summary)

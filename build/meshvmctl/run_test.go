@@ -22,7 +22,13 @@ import (
 	"github.com/meshvm/meshvm/syncer/server/explain"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(tests{m}) }
+
+// tests are this package's, with the control plane that some of them share.
+type tests struct{ *testing.M }
+
+// Run implements goleak.TestingM.
+func (t tests) Run() int { return plane.Main(t.M) }
 
 // syncer is a real one on loopback.
 type syncer struct {
@@ -371,6 +377,11 @@ func TestSyncerCannotBeAsked(t *testing.T) {
 	}
 }
 
+// bootArgs is a command line of bootstrap that lacks nothing but --out.
+func bootArgs(flags ...string) []string {
+	return append([]string{"bootstrap", "--namespace", "a", "--service-account", "b"}, flags...)
+}
+
 func TestBadUsage(t *testing.T) {
 	s := startSyncer(t)
 	s.source.Synced()
@@ -378,34 +389,55 @@ func TestBadUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no command":             {nil, "want a command"},
-		"unknown command":        {[]string{"dig"}, `unknown command "dig"`},
-		"no name":                {[]string{"lookup", "--http", "a:1"}, "want one NAME, got 0"},
-		"two names":              {[]string{"lookup", "a", "b", "--http", "a:1"}, "want one NAME, got 2"},
-		"empty name":             {[]string{"lookup", ".", "--http", "a:1"}, "NAME is empty"},
-		"nobody to ask":          {[]string{"lookup", "a"}, "want either --syncer or --http"},
-		"two to ask":             {[]string{"lookup", "a", "--http", "a:1", "--syncer", "b:1"}, "want either --syncer or --http"},
-		"type":                   {[]string{"lookup", "a", "--http", "a:1", "--type", "MX"}, `--type "MX": want A, AAAA, CNAME, PTR, SRV`},
-		"output":                 {[]string{"lookup", "a", "--http", "a:1", "-o", "yaml"}, `--output "yaml": want text or json`},
-		"timeout":                {[]string{"lookup", "a", "--http", "a:1", "--timeout", "0"}, "--timeout 0s"},
-		"unknown flag":           {[]string{"lookup", "a", "--server", "a:1"}, "unknown flag: --server"},
-		"TLS over HTTP":          {[]string{"lookup", "a", "--http", "a:1", "--tls-ca-file", "x"}, "go with --syncer only"},
-		"no port":                {[]string{"lookup", "a", "--syncer", "host"}, `--syncer "host": want HOST:PORT`},
-		"plaintext off loopback": {[]string{"lookup", "a", "--syncer", "10.0.0.1:1", "--insecure"}, "loopback"},
-		"no such certificate":    {[]string{"lookup", "a", "--syncer", "127.0.0.1:1", "--tls-ca-file", "/no/such/file"}, "/no/such/file"},
-		"no URL":                 {[]string{"lookup", "a", "--http", "ftp://a"}, `--http "ftp://a": want HOST:PORT or a URL`},
-		"refused by the syncer":  {[]string{"lookup", "a", "--http", s.http, "--namespace", "A.B"}, `"namespace" is "A.B": want the name of a namespace`},
-		"PTR of a name":          {[]string{"lookup", "a.b", "--syncer", s.vms, "--insecure", "--type", "PTR"}, "for PTR want an address"},
-		"vips of whom":           {[]string{"vips"}, "want --http"},
-		"vips of two":            {[]string{"vips", "a", "b", "--http", "a:1"}, "want one HOST at most, got 2"},
-		"vips of nothing":        {[]string{"vips", ".", "--http", "a:1"}, "HOST is empty"},
-		"vips in a state":        {[]string{"vips", "--http", "a:1", "--state", "assigned,lost"}, `--state "lost": want assigned, pending, quarantine, conflict, several, exhausted`},
-		"vips in a format":       {[]string{"vips", "--http", "a:1", "-o", "wide"}, `--output "wide": want text or json`},
-		"vips in no time":        {[]string{"vips", "--http", "a:1", "--timeout", "0"}, "--timeout 0s"},
-		"vips of no URL":         {[]string{"vips", "--http", "ftp://a"}, `--http "ftp://a": want HOST:PORT or a URL`},
-		"vips, unknown flag":     {[]string{"vips", "--syncer", "a:1"}, "unknown flag: --syncer"},
-		"version of what":        {[]string{"version", "x"}, `unexpected argument "x"`},
-		"help on what":           {[]string{"help", "lookup"}, "try meshvmctl lookup --help"},
+		"no command":                {nil, "want a command"},
+		"unknown command":           {[]string{"dig"}, `unknown command "dig"`},
+		"no name":                   {[]string{"lookup", "--http", "a:1"}, "want one NAME, got 0"},
+		"two names":                 {[]string{"lookup", "a", "b", "--http", "a:1"}, "want one NAME, got 2"},
+		"empty name":                {[]string{"lookup", ".", "--http", "a:1"}, "NAME is empty"},
+		"nobody to ask":             {[]string{"lookup", "a"}, "want either --syncer or --http"},
+		"two to ask":                {[]string{"lookup", "a", "--http", "a:1", "--syncer", "b:1"}, "want either --syncer or --http"},
+		"type":                      {[]string{"lookup", "a", "--http", "a:1", "--type", "MX"}, `--type "MX": want A, AAAA, CNAME, PTR, SRV`},
+		"output":                    {[]string{"lookup", "a", "--http", "a:1", "-o", "yaml"}, `--output "yaml": want text or json`},
+		"timeout":                   {[]string{"lookup", "a", "--http", "a:1", "--timeout", "0"}, "--timeout 0s"},
+		"unknown flag":              {[]string{"lookup", "a", "--server", "a:1"}, "unknown flag: --server"},
+		"TLS over HTTP":             {[]string{"lookup", "a", "--http", "a:1", "--tls-ca-file", "x"}, "go with --syncer only"},
+		"no port":                   {[]string{"lookup", "a", "--syncer", "host"}, `--syncer "host": want HOST:PORT`},
+		"plaintext off loopback":    {[]string{"lookup", "a", "--syncer", "10.0.0.1:1", "--insecure"}, "loopback"},
+		"no such certificate":       {[]string{"lookup", "a", "--syncer", "127.0.0.1:1", "--tls-ca-file", "/no/such/file"}, "/no/such/file"},
+		"no URL":                    {[]string{"lookup", "a", "--http", "ftp://a"}, `--http "ftp://a": want HOST:PORT or a URL`},
+		"refused by the syncer":     {[]string{"lookup", "a", "--http", s.http, "--namespace", "A.B"}, `"namespace" is "A.B": want the name of a namespace`},
+		"PTR of a name":             {[]string{"lookup", "a.b", "--syncer", s.vms, "--insecure", "--type", "PTR"}, "for PTR want an address"},
+		"vips of whom":              {[]string{"vips"}, "want --http"},
+		"vips of two":               {[]string{"vips", "a", "b", "--http", "a:1"}, "want one HOST at most, got 2"},
+		"vips of nothing":           {[]string{"vips", ".", "--http", "a:1"}, "HOST is empty"},
+		"vips in a state":           {[]string{"vips", "--http", "a:1", "--state", "assigned,lost"}, `--state "lost": want assigned, pending, quarantine, conflict, several, exhausted`},
+		"vips in a format":          {[]string{"vips", "--http", "a:1", "-o", "wide"}, `--output "wide": want text or json`},
+		"vips in no time":           {[]string{"vips", "--http", "a:1", "--timeout", "0"}, "--timeout 0s"},
+		"vips of no URL":            {[]string{"vips", "--http", "ftp://a"}, `--http "ftp://a": want HOST:PORT or a URL`},
+		"vips, unknown flag":        {[]string{"vips", "--syncer", "a:1"}, "unknown flag: --syncer"},
+		"bootstrap whom":            {[]string{"bootstrap", "--out", "x"}, "want --namespace"},
+		"bootstrap as whom":         {[]string{"bootstrap", "--namespace", "a", "--out", "x"}, "want --service-account"},
+		"bootstrap where":           {bootArgs(), "want --out DIR"},
+		"bootstrap what":            {bootArgs("--out", "x", "vm"), `unexpected argument "vm"`},
+		"bootstrap with two CAs":    {bootArgs("--out", "x", "--ca-file", "a", "--ca-secret", "b"), "want one of --ca-file, --ca-configmap and --ca-secret"},
+		"bootstrap at no port":      {bootArgs("--out", "x", "--syncer", "a"), `syncer "a": want HOST:PORT`},
+		"bootstrap at a bad host":   {bootArgs("--out", "x", "--syncer", "a{$B}:1"), `host "a{$B}" is not a DNS name`},
+		"bootstrap of no name":      {bootArgs("--out", "x", "--node", "a b"), `node "a b" is not a DNS name`},
+		"bootstrap of a bad domain": {bootArgs("--out", "x", "--cluster-domain", ""), `cluster domain "" is not a DNS name`},
+		"bootstrap beside":          {bootArgs("--out", "x", "--install-dir", "etc"), `install directory "etc": want an absolute path`},
+		"bootstrap in a circle":     {bootArgs("--out", "x", "--upstream", "127.0.0.1"), `upstream "127.0.0.1" is the VM's own server`},
+		"bootstrap for a moment":    {bootArgs("--out", "x", "--token-duration", "9m"), "--token-duration 9m0s: want 10m0s or more"},
+		"bootstrap for nobody":      {bootArgs("--out", "x", "--audience", ""), "--audience is empty"},
+		"bootstrap in no time":      {bootArgs("--out", "x", "--timeout", "0"), "--timeout 0s"},
+		"bootstrap of no Service":   {bootArgs("--out", "x", "--syncer-service", ""), "must not be empty"},
+		"token of whom":             {[]string{"token"}, "want --namespace"},
+		"token of what":             {[]string{"token", "show"}, `unexpected argument "show"`},
+		"token in no cluster":       {[]string{"token", "--kubeconfig", "/no/such/file", "--namespace", "a", "--service-account", "b"}, "/no/such/file"},
+		"inspect what":              {[]string{"token", "inspect"}, "want one FILE, got 0"},
+		"inspect in a format":       {[]string{"token", "inspect", "x", "-o", "yaml"}, `--output "yaml"`},
+		"inspect in the past":       {[]string{"token", "inspect", "x", "--within", "-1s"}, "--within -1s"},
+		"version of what":           {[]string{"version", "x"}, `unexpected argument "x"`},
+		"help on what":              {[]string{"help", "lookup"}, "try meshvmctl lookup --help"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -419,12 +451,15 @@ func TestBadUsage(t *testing.T) {
 
 func TestHelpAndVersion(t *testing.T) {
 	for args, want := range map[string][]string{
-		"help":          {"lookup", "version", "Usage:"},
-		"--help":        {"lookup", "version", "Usage:"},
-		"version":       {"meshvmctl dev\n"},
-		"--version":     {"meshvmctl dev\n"},
-		"vips --help":   {"Exit codes:", "quarantine", "--state STATES"},
-		"lookup --help": {"Exit codes:", "--tls-server-name NAME", "--timeout"},
+		"help":                 {"lookup", "version", "Usage:"},
+		"--help":               {"lookup", "version", "Usage:"},
+		"version":              {"meshvmctl dev\n"},
+		"--version":            {"meshvmctl dev\n"},
+		"vips --help":          {"Exit codes:", "quarantine", "--state STATES"},
+		"bootstrap --help":     {"Exit codes:", "--out DIR", "--token-duration"},
+		"token --help":         {"Exit codes:", "--out FILE", "inspect FILE"},
+		"token inspect --help": {"Exit codes:", "--within"},
+		"lookup --help":        {"Exit codes:", "--tls-server-name NAME", "--timeout"},
 	} {
 		t.Run(args, func(t *testing.T) {
 			code, stdout, stderr := meshvmctl(t, strings.Fields(args)...)
@@ -440,14 +475,14 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 }
 
-// TestLinks: an operator's tool carries neither a Kubernetes client nor a DNS server.
+// TestLinks: an operator's tool carries neither a DNS server nor a syncer.
 func TestLinks(t *testing.T) {
 	listed, err := exec.Command("go", "list", "-deps", ".").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
 	for dependency := range strings.FieldsSeq(string(listed)) {
-		for _, unwanted := range []string{"k8s.io/", "istio.io/", "github.com/coredns/", "github.com/meshvm/meshvm/syncer/registry"} {
+		for _, unwanted := range []string{"istio.io/", "github.com/coredns/", "github.com/meshvm/meshvm/syncer/registry"} {
 			if strings.HasPrefix(dependency, unwanted) {
 				t.Errorf("meshvmctl links %s", dependency)
 			}

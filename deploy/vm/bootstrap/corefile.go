@@ -1,0 +1,153 @@
+package bootstrap
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/meshvm/meshvm/corefile"
+)
+
+// Files of an Istio VM, which its agent renews.
+const (
+	istioCertificate = "/etc/certs/cert-chain.pem"
+	istioKey         = "/etc/certs/key.pem"
+	istioAuthority   = "/etc/certs/root-cert.pem"
+)
+
+// upstreamsName is the file in InstallDirectory that the sample takes its upstreams from.
+const upstreamsName = "resolv.conf"
+
+// Corefile is the configuration of the VM's coredns: the sample corefile/vm with the lines that are a VM's own. What
+// Check finds is its error.
+func (m Machine) Corefile() (string, error) {
+	if err := m.Check(); err != nil {
+		return "", err
+	}
+	if len(m.Syncers) == 0 {
+		return "", errors.New("no syncer for the VM to follow")
+	}
+	s := sample{lines: strings.Split(corefile.VM(), "\n")}
+	s.head(m.head())
+	s.replace("meshvm", "meshvm "+m.ClusterDomain+" {")
+	s.replace("syncer", "syncer "+strings.Join(m.Syncers, " "))
+	s.replaceWithComment("tls", m.credentials()...)
+	own := []string{"namespace " + m.Account.Namespace}
+	if m.Node != "" {
+		own = append(own, "node "+m.Node)
+	}
+	s.replace("namespace", own...)
+	upstreams := m.file(upstreamsName)
+	if len(m.Upstreams) > 0 {
+		upstreams = strings.Join(m.Upstreams, " ")
+	}
+	s.replace("forward", "forward . "+upstreams+" {")
+	if s.err != nil {
+		return "", fmt.Errorf("make a Corefile of the sample corefile/vm: %w", s.err)
+	}
+	return strings.Join(s.lines, "\n"), nil
+}
+
+// head is the comment at the top.
+func (m Machine) head() []string {
+	lines := []string{
+		"# The local resolver of a VM: every name of the mesh from the VM's own copy of the",
+		"# registry, every other name from the resolvers the VM had before.",
+		"#",
+		"# Written by meshvmctl bootstrap for ServiceAccount " + m.Account.String() + ".",
+		"#",
+		"# Before the first start",
+	}
+	if len(m.Upstreams) == 0 {
+		lines = append(lines,
+			"#   - put the real upstreams into "+m.file(upstreamsName)+" (\"nameserver ADDRESS\"",
+			"#     lines); never 127.0.0.1, or this server would ask itself")
+	}
+	if file := m.TokenFile(); file != "" {
+		lines = append(lines,
+			"#   - let the user that coredns runs as read "+file+", and nobody else")
+	}
+	return append(lines,
+		"#   - make /var/lib/meshvm, which that user may write",
+		"# Then point /etc/resolv.conf at 127.0.0.1.",
+		"")
+}
+
+// credentials are the lines of the meshvm block that say whom to trust and as whom to come.
+func (m Machine) credentials() []string {
+	var lines []string
+	if m.IstioCertificates {
+		authority := m.file(authorityName)
+		if m.IstioAuthority {
+			authority = istioAuthority
+		}
+		lines = []string{
+			"# The VM's Istio certificate. The agent renews it; meshvm notices.",
+			fmt.Sprintf("tls %s %s %s", istioCertificate, istioKey, authority),
+		}
+	} else {
+		lines = []string{
+			"# Whom the syncer's certificate must come from.",
+			"tls " + m.file(authorityName),
+			"# Who this VM is. It has an end: renew it with meshvmctl token, and put it here",
+			"# whole, by a rename. meshvm notices.",
+			"token " + m.TokenFile(),
+		}
+	}
+	if m.ServerName != "" {
+		lines = append(lines, "tls_servername "+m.ServerName)
+	}
+	return lines
+}
+
+// sample is a sample Corefile that becomes a VM's, line by line. err is the first line that it does not have: a sample
+// that has changed must not make a Corefile in which something is missing.
+type sample struct {
+	lines []string
+	err   error
+}
+
+// head puts lines in place of the comment at the top.
+func (s *sample) head(lines []string) {
+	end := slices.IndexFunc(s.lines, func(line string) bool { return line != "" && !strings.HasPrefix(line, "#") })
+	if end < 0 {
+		s.fail("no server block")
+		return
+	}
+	s.lines = slices.Concat(lines, s.lines[end:])
+}
+
+// replace puts lines, indented alike, in place of the only one with a directive.
+func (s *sample) replace(directive string, lines ...string) { s.put(directive, false, lines) }
+
+// replaceWithComment is replace, and takes away the comment before the directive too.
+func (s *sample) replaceWithComment(directive string, lines ...string) { s.put(directive, true, lines) }
+
+func (s *sample) put(directive string, comment bool, lines []string) {
+	is := func(line string) bool {
+		fields := strings.Fields(line)
+		return len(fields) > 0 && fields[0] == directive
+	}
+	at := slices.IndexFunc(s.lines, is)
+	if at < 0 || slices.ContainsFunc(s.lines[at+1:], is) {
+		s.fail("want one line " + directive)
+		return
+	}
+	first := at
+	for comment && first > 0 && strings.HasPrefix(strings.TrimSpace(s.lines[first-1]), "#") {
+		first--
+	}
+	indent := s.lines[at][:strings.Index(s.lines[at], directive)]
+	indented := make([]string, len(lines))
+	for i, line := range lines {
+		indented[i] = indent + line
+	}
+	s.lines = slices.Concat(s.lines[:first], indented, s.lines[at+1:])
+}
+
+func (s *sample) fail(problem string) {
+	if s.err == nil {
+		s.err = fmt.Errorf("%s in it", problem)
+	}
+}
