@@ -53,7 +53,7 @@ func spiffeID(certificate *x509.Certificate) (*url.URL, error) {
 // query or escapes, is one (SPIFFE ID, section 2).
 func serviceAccount(id *url.URL) (namespace, name string, err error) {
 	parts := strings.Split(id.Path, "/")
-	if id.Host == "" || len(parts) != 5 || parts[0] != "" || parts[1] != "ns" || parts[3] != "sa" || !isAccountName(parts[4]) ||
+	if id.Host == "" || len(parts) != 5 || parts[0] != "" || parts[1] != "ns" || parts[3] != "sa" || !IsServiceAccount(parts[4]) ||
 		!IsNamespace(parts[2]) || id.String() != "spiffe://"+id.Host+id.Path {
 		return "", "", Refuse(ReasonMalformed, "the client certificate's SPIFFE ID %q names no ServiceAccount: want spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT", id)
 	}

@@ -74,5 +74,5 @@ var accountName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9](
 // IsNamespace reports whether a name can be a namespace's.
 func IsNamespace(name string) bool { return namespaceName.MatchString(name) }
 
-// isAccountName reports whether a name can be a ServiceAccount's.
-func isAccountName(name string) bool { return len(name) <= 253 && accountName.MatchString(name) }
+// IsServiceAccount reports whether a name can be a ServiceAccount's.
+func IsServiceAccount(name string) bool { return len(name) <= 253 && accountName.MatchString(name) }
