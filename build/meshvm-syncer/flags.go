@@ -32,7 +32,8 @@ type settings struct {
 	translation           source.Options
 	mesh                  types.NamespacedName // ConfigMap of the mesh configuration; zero: none
 	tls                   *server.TLSFiles     // nil: plaintext
-	bounds                server.Options       // only what the flags of bounds say
+	identity              identitySettings
+	bounds                server.Options // only what the flags of bounds say
 	guard                 registry.GuardOptions
 	vip                   vipSettings
 	vipState              string // the file of the ledger, empty where there is none
@@ -49,6 +50,7 @@ type rawFlags struct {
 	clusterDomain, defaultExport              string
 	cert, key, clientCA                       string
 	insecure                                  bool
+	identity                                  identityFlags
 	vip                                       vipFlags
 	vipState                                  stateFlags
 	pending                                   pendingFlags
@@ -61,7 +63,7 @@ type rawFlags struct {
 }
 
 func (r *rawFlags) declare(flags *pflag.FlagSet) {
-	flags.StringVar(&r.kubeconfig, "kubeconfig", "", "follow the cluster of this kubeconfig `FILE`; without it and --manifests, the cluster that the syncer runs in")
+	flags.StringVar(&r.kubeconfig, "kubeconfig", "", "follow the cluster of this kubeconfig `FILE`; without it and --manifests, the cluster that the syncer runs in; with --manifests only tokens and RBAC are asked of it")
 	flags.StringVar(&r.manifests, "manifests", "", "follow the manifests in this folder, `DIR`, instead of a cluster")
 	flags.StringVar(&r.listen, "listen", "", "`ADDR`ess that VMs connect to (default \"127.0.0.1:15054\" with --insecure, else \":15054\")")
 	flags.StringVar(&r.httpListen, "http-listen", "", "`ADDR`ess of /metrics, /healthz, /readyz, /debug/registry, /debug/guard and /debug/vips (default \"127.0.0.1:15055\" with --insecure, else \":15055\")")
@@ -70,8 +72,9 @@ func (r *rawFlags) declare(flags *pflag.FlagSet) {
 	r.mesh.declare(flags)
 	flags.StringVar(&r.cert, "tls-cert-file", "", "PEM `FILE` of the syncer's certificate chain; reloaded when it changes")
 	flags.StringVar(&r.key, "tls-private-key-file", "", "PEM `FILE` of the certificate's private key; reloaded when it changes")
-	flags.StringVar(&r.clientCA, "client-ca-file", "", "PEM `FILE` of the authorities that VMs' certificates come from; reloaded when it changes")
+	flags.StringVar(&r.clientCA, "client-ca-file", "", "PEM `FILE` of the authorities that VMs' certificates come from; reloaded when it changes; may be left out where tokens are taken")
 	flags.BoolVar(&r.insecure, "insecure", false, "plaintext; only when --listen is a loopback address")
+	r.identity.declare(flags)
 	r.vip.declare(flags)
 	r.vipState.declare(flags)
 	r.pending.declare(flags)
@@ -110,6 +113,7 @@ func usage(flags *pflag.FlagSet) string {
 
 Usage:
   meshvm-syncer [--kubeconfig FILE | --manifests DIR] --tls-cert-file FILE --tls-private-key-file FILE --client-ca-file FILE
+  meshvm-syncer [--kubeconfig FILE] --tls-cert-file FILE --tls-private-key-file FILE --token-review
   meshvm-syncer [--kubeconfig FILE | --manifests DIR] --insecure
 
 Flags:
@@ -124,14 +128,14 @@ func (r *rawFlags) check(given func(name string) bool) (settings, error) {
 			return settings{}, fmt.Errorf("--%s is empty: want a path", name)
 		}
 	}
-	if s.kubeconfig != "" && s.manifests != "" {
-		return settings{}, errors.New("--kubeconfig and --manifests exclude each other: want one source")
-	}
 	var err error
+	if s.identity, err = r.identity.settings(given); err != nil {
+		return settings{}, err
+	}
 	if s.mesh, err = r.mesh.name(given); err != nil {
 		return settings{}, err
 	}
-	for _, step := range []func(*settings) error{r.checkTranslation, r.checkTLS, r.checkListeners, r.checkPending, r.checkBounds, r.checkGuard, r.checkLog} {
+	for _, step := range []func(*settings) error{r.checkIdentity, r.checkTranslation, r.checkTLS, r.checkListeners, r.checkPending, r.checkBounds, r.checkGuard, r.checkLog} {
 		if err := step(&s); err != nil {
 			return settings{}, err
 		}
@@ -165,8 +169,8 @@ func (r *rawFlags) checkTLS(s *settings) error {
 		switch {
 		case r.insecure && file.path != "":
 			return fmt.Errorf("%s and --insecure exclude each other", file.flag)
-		case !r.insecure && file.path == "":
-			return fmt.Errorf("%s is missing: want --tls-cert-file, --tls-private-key-file and --client-ca-file, or --insecure for plaintext on loopback", file.flag)
+		case !r.insecure && file.path == "" && !(file.flag == "--client-ca-file" && s.identity.takesTokens()):
+			return fmt.Errorf("%s is missing: want --tls-cert-file, --tls-private-key-file and --client-ca-file, or --insecure for plaintext on loopback; where tokens are taken (--token-review, --token-jwks) --client-ca-file may be left out", file.flag)
 		}
 	}
 	if !r.insecure {

@@ -63,7 +63,12 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	if err := countPending(metrics, follow.VirtualIPs()); err != nil {
 		return err
 	}
+	gate, err := openGate(ctx, s, log, metrics)
+	if err != nil {
+		return err
+	}
 	options := s.bounds
+	gate.apply(&options, s.identity.recheck)
 	options.ClusterDomain, options.Version, options.TLS = s.translation.ClusterDomain, version, s.tls
 	options.Metrics, options.Log = metrics, log
 	options.VirtualIPs = tableOf(follow, allocator)
@@ -92,6 +97,9 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	following, stopFollowing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopFollowing()
 	group.Go(func() { names.RunGuard(following) })
+	if gate.verifier != nil {
+		group.Go(func() { gate.verifier.Run(following) })
+	}
 	group.Go(func() {
 		if err := follow.Run(following); err != nil && following.Err() == nil {
 			cancel(fmt.Errorf("follow the source: %w", err))
