@@ -28,7 +28,7 @@ func (r *renewal) declare(flags *pflag.FlagSet) {
 	r.cluster.declare(flags)
 }
 
-const tokenUsage = `meshvmctl token renews the token of a VM, and says how long one is good.
+const renewalUsage = `meshvmctl token renews the token of a VM, and says how long one is good.
 
 Usage:
   meshvmctl token --namespace NS --service-account SA [--out FILE] [flags]
@@ -53,7 +53,7 @@ func runToken(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	r.declare(flags)
 	err := flags.Parse(args)
 	if errors.Is(err, pflag.ErrHelp) {
-		fmt.Fprint(stdout, tokenUsage+flags.FlagUsagesWrapped(100))
+		fmt.Fprint(stdout, renewalUsage+flags.FlagUsagesWrapped(100))
 		return exitDone
 	}
 	if err == nil {

@@ -45,6 +45,11 @@ func parseClaims(token string) (Claims, error) {
 		// The library's text may quote what it could not read.
 		return Claims{}, errors.New("it is no JSON Web Token")
 	}
+	for _, date := range []*jwt.NumericDate{registered.IssuedAt, registered.NotBefore, registered.ExpiresAt} {
+		if year := moment(date).Year(); year < 1 || year > 9999 {
+			return Claims{}, errors.New("a time in it is none")
+		}
+	}
 	claims := Claims{
 		Issuer: registered.Issuer, Subject: registered.Subject, Audiences: registered.Audience,
 		Issued: moment(registered.IssuedAt), NotBefore: moment(registered.NotBefore), Expires: moment(registered.ExpiresAt),

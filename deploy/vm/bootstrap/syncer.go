@@ -32,7 +32,7 @@ func (c *Cluster) FindSyncer(ctx context.Context, service types.NamespacedName) 
 	}
 	addresses, err := balanced(object)
 	if err != nil {
-		return nil, fmt.Errorf("Service %s %w: want --syncer HOST:PORT", service, err) //nolint:staticcheck // Service is a name
+		return nil, fmt.Errorf("Service %s %w: want --syncer HOST:PORT", service, err)
 	}
 	return addresses, nil
 }
