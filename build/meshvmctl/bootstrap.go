@@ -38,7 +38,7 @@ func (b *boot) declare(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&b.machine.Syncers, "syncer", nil, "the syncer's `ADDRESS`es for VMs, HOST:PORT (default those of its Service's load balancer)")
 	flags.StringVar(&b.service.Namespace, "syncer-namespace", "meshvm", "`NAMESPACE` of the syncer's Service and of its authority")
 	flags.StringVar(&b.service.Name, "syncer-service", "meshvm-syncer", "`NAME` of the syncer's Service")
-	flags.StringVar(&b.machine.ServerName, "tls-server-name", "", "`NAME` that the syncer's certificate must have (default with --syncer: the host of its address; else SERVICE.NAMESPACE.svc)")
+	flags.StringVar(&b.machine.ServerName, "tls-server-name", "", "`NAME` that the syncer's certificate must have, or its SPIFFE ID where the mesh gave it that (default with --syncer: the host of its address; else SERVICE.NAMESPACE.svc)")
 	flags.StringVar(&b.caFile, "ca-file", "", "PEM `FILE` of the authorities that the syncer's certificate comes from")
 	flags.StringVar(&b.caConfigMap, "ca-configmap", "", "`[NAMESPACE/]NAME` of a ConfigMap that has them under ca.crt (default \"meshvm-ca\")")
 	flags.StringVar(&b.caSecret, "ca-secret", "", "`[NAMESPACE/]NAME` of a Secret that has them under ca.crt")

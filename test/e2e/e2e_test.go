@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)
 	}
-	os.Exit(programs.Main(m, programs.CoreDNS, programs.Syncer))
+	os.Exit(programs.Main(m, programs.CoreDNS, programs.Syncer, programs.Operator))
 }
 
 // patience bounds every wait: far beyond what anything here takes, so that a busy machine fails

@@ -18,8 +18,9 @@ import (
 
 // The programs, by the names of their folders in build.
 const (
-	CoreDNS = "coredns"
-	Syncer  = "meshvm-syncer"
+	CoreDNS  = "coredns"
+	Syncer   = "meshvm-syncer"
+	Operator = "meshvmctl"
 )
 
 // Version is the version that the programs of a test say they have.

@@ -44,6 +44,12 @@ func TestCorefile(t *testing.T) {
 		"Istio's certificates": {func(m *Machine) { m.IstioCertificates, m.IstioAuthority = true, true }, map[string][]string{
 			"syncer": {"syncer syncer.example.org:15054"}, "namespace": {"namespace prod"},
 		}},
+		"Istio's certificates, and the syncer's": {func(m *Machine) {
+			m.IstioCertificates, m.IstioAuthority, m.ServerName = true, true, "spiffe://cluster.local/ns/meshvm/sa/meshvm-syncer"
+		}, map[string][]string{
+			"syncer": {"syncer syncer.example.org:15054"}, "namespace": {"namespace prod"},
+			"tls": {"tls /etc/certs/cert-chain.pem /etc/certs/key.pem /etc/certs/root-cert.pem", "tls_servername spiffe://cluster.local/ns/meshvm/sa/meshvm-syncer"},
+		}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -113,6 +119,9 @@ func TestMachineCheck(t *testing.T) {
 		"address with a brace":        {func(m *Machine) { m.Syncers = []string{"a }:1"} }, "is not a DNS name"},
 		"address twice":               {func(m *Machine) { m.Syncers = []string{"a:1", "a:1"} }, `syncer "a:1" is given twice`},
 		"server name":                 {func(m *Machine) { m.ServerName = "a_b/c" }, `server name "a_b/c"`},
+		"a SPIFFE ID without a path":  {func(m *Machine) { m.ServerName = "spiffe://cluster.local" }, "is no SPIFFE ID"},
+		"a SPIFFE ID with a brace":    {func(m *Machine) { m.ServerName = "spiffe://cluster.local/{$A}" }, "want a SPIFFE ID of letters"},
+		"a SPIFFE ID for a node":      {func(m *Machine) { m.Node = "spiffe://cluster.local/ns/a/sa/b" }, "node"},
 		"node":                        {func(m *Machine) { m.Node = `"` }, "node"},
 		"no domain":                   {func(m *Machine) { m.ClusterDomain = "" }, `cluster domain ""`},
 		"upstream by name":            {func(m *Machine) { m.Upstreams = []string{"dns.example.org"} }, `upstream "dns.example.org": want IP or IP:PORT`},

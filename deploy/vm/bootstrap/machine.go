@@ -7,6 +7,8 @@ import (
 	"path"
 	"regexp"
 	"slices"
+
+	"github.com/meshvm/meshvm/plugin/watch"
 )
 
 // InstallDirectory is where VMs have their bundle, unless told otherwise.
@@ -17,7 +19,7 @@ type Machine struct {
 	Account Account
 	// Syncers are addresses, HOST:PORT. A Corefile needs one at least.
 	Syncers []string
-	// ServerName is what the syncer's certificate must name. Empty: the host of its address.
+	// ServerName is what the syncer's certificate must name: a DNS name, or a SPIFFE ID. Empty: the host of its address.
 	ServerName string
 	// ClusterDomain is the DNS zone of the cluster's Services.
 	ClusterDomain string
@@ -50,10 +52,15 @@ func (m Machine) Check() error {
 			return fmt.Errorf("syncer %q is given twice", address)
 		}
 	}
+	if watch.IsSPIFFEID(m.ServerName) {
+		if err := checkSPIFFEID(m.ServerName); err != nil {
+			return err
+		}
+	}
 	for _, name := range []struct{ what, name string }{
 		{"server name", m.ServerName}, {"cluster domain", m.ClusterDomain}, {"node", m.Node},
 	} {
-		if name.name == "" && name.what != "cluster domain" {
+		if name.name == "" && name.what != "cluster domain" || name.name == m.ServerName && watch.IsSPIFFEID(name.name) {
 			continue
 		}
 		if err := CheckDomain(name.name); err != nil {
@@ -70,6 +77,19 @@ func (m Machine) Check() error {
 	}
 	if m.IstioAuthority && !m.IstioCertificates {
 		return errors.New("the authority of Istio's certificates goes with these certificates only")
+	}
+	return nil
+}
+
+// plainID is a SPIFFE ID that means the same in a Corefile: one may have few other characters.
+var plainID = regexp.MustCompile(`^spiffe://[A-Za-z0-9._/-]+$`)
+
+func checkSPIFFEID(id string) error {
+	if err := watch.CheckSPIFFEID(id); err != nil {
+		return fmt.Errorf("server name %w", err)
+	}
+	if !plainID.MatchString(id) {
+		return fmt.Errorf("server name %q: want a SPIFFE ID of letters, digits and . _ - /", id)
 	}
 	return nil
 }
