@@ -314,10 +314,7 @@ func (f *filling) indexPointers() trie.Map[netip.Addr, pointers] {
 			}
 		}
 	}
-	return trie.Build(trie.HashComparable[netip.Addr], len(list),
-		func(i int) netip.Addr { return list[i].address },
-		func(i int) pointers { return pointers{}.with(list[i].rank, list[i].name) },
-		pointers.join)
+	return indexOf(list)
 }
 
 // appendEndpoints appends what points back to the endpoints of a headless Service that alone claims its

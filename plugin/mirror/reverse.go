@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/meshvm/meshvm/plugin/mirror/trie"
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 )
 
@@ -97,16 +98,35 @@ func (p pointers) without(r rank, name string) pointers {
 	return p
 }
 
-// join is the pointers with one more name, that of pointers which have no other.
-func (p pointers) join(added pointers) pointers {
-	r := rankServiceEntry
-	switch {
-	case added.clusterIPs > 0:
-		r = rankClusterIP
-	case added.endpoints > 0:
-		r = rankEndpoint
+// pointersOf is the pointers of one address from a list that is sorted, each once.
+func pointersOf(list []pointer) pointers {
+	p := pointers{names: make([]string, len(list))}
+	for _, from := range list {
+		p.count(from.rank, 1)
 	}
-	return p.with(r, added.names[0])
+	for i, from := range list {
+		if from.rank == rankClusterIP {
+			i = int(p.clusterIPs) - 1 - i
+		}
+		p.names[i] = from.name
+	}
+	return p
+}
+
+// list is the pointers of an address as a sorted list, each once.
+func (p *pointers) list(address netip.Addr) []pointer {
+	list := make([]pointer, len(p.names))
+	for i, name := range p.names {
+		switch {
+		case i < int(p.clusterIPs):
+			list[int(p.clusterIPs)-1-i] = pointer{address, rankClusterIP, name}
+		case i < int(p.clusterIPs+p.endpoints):
+			list[i] = pointer{address, rankEndpoint, name}
+		default:
+			list[i] = pointer{address, rankServiceEntry, name}
+		}
+	}
+	return list
 }
 
 // pointer is one address that points back to one name.
@@ -127,11 +147,7 @@ func (e *edit) pointBack(changes []hostChange) {
 		before = appendPointers(before, change.before, &e.base.hosts)
 		after = appendPointers(after, change.after, &e.hosts)
 	}
-	if len(before) > 0 {
-		// In order, and each once, so that the two can be held against each other.
-		before, after = sortedPointers(before), sortedPointers(after)
-	}
-	e.replacePointers(before, after)
+	e.replacePointers(sortedPointers(before), sortedPointers(after))
 }
 
 // withShadowed adds the endpoints of headless Services whose name became, or is no longer, that of a
@@ -174,9 +190,17 @@ func sortedPointers(list []pointer) []pointer {
 	return slices.Compact(list)
 }
 
-// replacePointers takes out what is only in before and enters what is only in after, both sorted unless
-// before is empty.
+// replacePointers takes out what is only in before and enters what is only in after, both sorted and each once. It
+// takes all of an address together: thousands of hosts may share one.
 func (e *edit) replacePointers(before, after []pointer) {
+	var gone, come []pointer
+	edit := func() {
+		if len(gone)+len(come) > 0 {
+			e.editPointers(gone, come)
+		}
+		gone, come = gone[:0], come[:0]
+	}
+	var address netip.Addr
 	for len(before) > 0 || len(after) > 0 {
 		var order int
 		switch {
@@ -187,25 +211,99 @@ func (e *edit) replacePointers(before, after []pointer) {
 		default:
 			order = comparePointers(before[0], after[0])
 		}
+		var next pointer
+		if order <= 0 {
+			next, before = before[0], before[1:]
+		}
+		if order >= 0 {
+			next, after = after[0], after[1:]
+		}
+		if next.address != address {
+			edit()
+			address = next.address
+		}
 		switch {
 		case order < 0:
-			e.editPointers(before[0], pointers.without)
-			before = before[1:]
+			gone = append(gone, next)
 		case order > 0:
-			e.editPointers(after[0], pointers.with)
-			after = after[1:]
-		default:
-			before, after = before[1:], after[1:]
+			come = append(come, next)
 		}
 	}
+	edit()
 }
 
-func (e *edit) editPointers(p pointer, change func(pointers, rank, string) pointers) {
-	held, _ := e.pointers.Get(p.address)
-	held = change(held, p.rank, p.name)
+// editPointers takes pointers of one address out and enters others, both sorted and each once.
+func (e *edit) editPointers(gone, come []pointer) {
+	address := slices.Concat(gone, come)[0].address
+	held, _ := e.pointers.Get(address)
+	if len(gone)+len(come) <= fewPointers {
+		for _, p := range gone {
+			held = held.without(p.rank, p.name)
+		}
+		for _, p := range come {
+			held = held.with(p.rank, p.name)
+		}
+	} else {
+		stays := slices.DeleteFunc(held.list(address), func(p pointer) bool {
+			_, found := slices.BinarySearchFunc(gone, p, comparePointers)
+			return found
+		})
+		held = pointersOf(sortedPointers(append(stays, come...)))
+	}
 	if len(held.names) == 0 {
-		e.pointers.Delete(p.address)
+		e.pointers.Delete(address)
 		return
 	}
-	e.pointers.Put(p.address, held)
+	e.pointers.Put(address, held)
+}
+
+// fewPointers are entered or taken out one by one: each costs a copy of all names of its address.
+const fewPointers = 4
+
+// manyCopies is how many names indexPointers copies before it goes about it in another way.
+const manyCopies = 1 << 20
+
+// indexOf is the pointers by address. Few addresses have more than one name, so these are entered one by one; unless
+// there turn out to be many, for each costs a copy of those before.
+func indexOf(list []pointer) trie.Map[netip.Addr, pointers] {
+	copies := 0
+	index := trie.Build(trie.HashComparable[netip.Addr], len(list),
+		func(i int) netip.Addr { return list[i].address },
+		func(i int) pointers { return pointersOf(list[i : i+1]) },
+		func(held, added pointers) pointers {
+			if copies += len(held.names); copies > manyCopies {
+				return held
+			}
+			return held.with(added.only())
+		})
+	if copies <= manyCopies {
+		return index
+	}
+	list = sortedPointers(list)
+	var ends []int // of the pointers of each address
+	for i := range list {
+		if i+1 == len(list) || list[i].address != list[i+1].address {
+			ends = append(ends, i+1)
+		}
+	}
+	return trie.Build(trie.HashComparable[netip.Addr], len(ends),
+		func(i int) netip.Addr { return list[ends[i]-1].address },
+		func(i int) pointers {
+			if i == 0 {
+				return pointersOf(list[:ends[0]])
+			}
+			return pointersOf(list[ends[i-1]:ends[i]])
+		},
+		func(held, _ pointers) pointers { return held })
+}
+
+// only is rank and name of pointers that have just one.
+func (p *pointers) only() (rank, string) {
+	switch {
+	case p.clusterIPs > 0:
+		return rankClusterIP, p.names[0]
+	case p.endpoints > 0:
+		return rankEndpoint, p.names[0]
+	}
+	return rankServiceEntry, p.names[0]
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -216,8 +215,10 @@ func (r *Registry) checkOwnership(update encoded) error {
 // replaceObject makes the update's entries the object's only ones.
 func (r *Registry) replaceObject(revision uint64, observed time.Time, update encoded) {
 	keys := make([]string, 0, len(update.entries))
+	stays := make(map[string]bool, len(update.entries))
 	for _, entry := range update.entries {
 		keys = append(keys, entry.Key)
+		stays[entry.Key] = true
 		held := r.entries[entry.Key]
 		if held != nil && held.Digest == entry.Digest && held.Visibility.Equal(entry.Visibility) && held.destination.equal(entry.destination) {
 			continue
@@ -225,7 +226,7 @@ func (r *Registry) replaceObject(revision uint64, observed time.Time, update enc
 		r.store(revision, observed, entry.Key, held, entry)
 	}
 	for _, key := range r.keys[update.object] {
-		if !slices.Contains(keys, key) {
+		if !stays[key] {
 			r.store(revision, observed, key, r.entries[key], nil)
 		}
 	}

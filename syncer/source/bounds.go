@@ -20,8 +20,9 @@ const (
 	// maxSelectingHosts bounds the hosts of a ServiceEntry with a workloadSelector: each WorkloadEntry that it
 	// selects has a part in every one of them.
 	maxSelectingHosts = 256
-	// maxExportTo bounds the namespaces that an object is exported to by name.
-	maxExportTo = 4096
+	// maxExportTo bounds the namespaces that an object is exported to by name, and maxExported those times its hosts:
+	// each namespace has a sum of what it sees.
+	maxExportTo, maxExported = 4096, 1 << 18
 	// maxProblems bounds the problems of one object that are told apart, and maxWhat the text of each, in bytes.
 	maxProblems, maxWhat = 16, 400
 )
@@ -46,6 +47,7 @@ func checkEntrySize(d *draft, entry *networkingv1.ServiceEntry) {
 	most("spec.endpoints", len(spec.GetEndpoints()), registryv1.MaxAddresses)
 	most("spec.ports", len(spec.GetPorts()), registryv1.MaxPorts)
 	most("spec.ports times addresses or endpoints", len(spec.GetPorts())*addresses, registryv1.MaxTargets)
+	most("spec.hosts times spec.exportTo", len(spec.GetHosts())*len(spec.GetExportTo()), maxExported)
 	if len(selectorOf(entry)) > 0 {
 		most("spec.hosts beside a workloadSelector", len(spec.GetHosts()), maxSelectingHosts)
 	}

@@ -29,6 +29,8 @@ func canonicalHost(host string) (string, error) {
 		return "", errors.New("it stands for every name there is")
 	case err != nil:
 		return "", err
+	case 1+strings.Count(host, ".") > registryv1.MaxLabels:
+		return "", fmt.Errorf("it has more than %d labels", registryv1.MaxLabels)
 	case wildcard && len(name) > maxNameLength-len(registryv1.WildcardPrefix):
 		return "", fmt.Errorf("it is longer than %d", maxNameLength)
 	case wildcard:

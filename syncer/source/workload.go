@@ -72,7 +72,7 @@ func (t *Translator) workloadEntry(d *draft, entry *networkingv1.WorkloadEntry) 
 		healthy:   Healthy(entry),
 		ports:     workloadPorts(d, entry.Spec.GetPorts()),
 	}
-	if _, err := canonicalName(w.hostname); err != nil {
+	if _, err := canonicalHost(w.hostname); err != nil {
 		d.report(Partial, "metadata.name", fmt.Sprintf("%q is no DNS name: %v", w.hostname, err), wantSubdomain)
 		w.hostname = ""
 	}

@@ -83,8 +83,8 @@ func (t *Translator) workloadHosts(d *draft, name objectName, w *workload, selec
 			continue
 		}
 		own := w.hostname + "." + host
-		if len(own) > maxNameLength {
-			d.report(Partial, "metadata.name", fmt.Sprintf("%q below host %q of ServiceEntry %s: it is longer than %d", w.hostname, host, selecting, maxNameLength), "a shorter name")
+		if len(own) > maxNameLength || 1+strings.Count(own, ".") > registryv1.MaxLabels {
+			d.report(Partial, "metadata.name", fmt.Sprintf("%q below host %q of ServiceEntry %s: it is longer than %d, or has more than %d labels", w.hostname, host, selecting, maxNameLength, registryv1.MaxLabels), "a shorter name")
 			continue
 		}
 		body := t.entryBody(name, entry, own)

@@ -29,6 +29,10 @@ const (
 	MaxLabel = 63
 )
 
+// MaxLabels bounds the labels of a host, fewer than DNS does: each of the names above a host exists because of it, and
+// costs a VM something. The longest that anybody has are those of reverse zones of IPv6.
+const MaxLabels = 40
+
 const maxPort = 65535
 
 // Fault is what is wrong with a resource, in a word, for metrics.
@@ -127,6 +131,9 @@ func checkService(s *Service) error {
 	if len(s.GetHost()) > MaxName {
 		return faulty(FaultName, "host %s: is not a DNS name: longer than %d", quote(s.GetHost()), MaxName)
 	}
+	if err := checkLabels(s.GetHost()); err != nil {
+		return err
+	}
 	if target := s.GetExternalName(); target != "" {
 		if err := CheckName(target); err != nil {
 			return faulty(FaultName, "external name %s of host %s: %v", quote(target), quote(s.GetHost()), err)
@@ -179,6 +186,8 @@ func checkEndpoint(e *Endpoint) *ResourceError {
 	if err == nil && e.GetName() != "" {
 		if fault := CheckName(e.GetName()); fault != nil {
 			err = faulty(FaultName, "name %s: %v", quote(e.GetName()), fault)
+		} else if fault := checkLabels(e.GetName()); fault != nil {
+			err = fault
 		}
 	}
 	if err == nil {
@@ -318,6 +327,13 @@ func notInLabel(label string) int {
 		}
 	}
 	return -1
+}
+
+func checkLabels(host string) error {
+	if count := 1 + strings.Count(host, "."); count > MaxLabels {
+		return faulty(FaultName, "host %s: has %d labels, at most %d", quote(host), count, MaxLabels)
+	}
+	return nil
 }
 
 // CheckText reports why a text that is only shown may not be: it is printable ASCII, and no longer than MaxText.

@@ -94,6 +94,11 @@ func TestCheckResource(t *testing.T) {
 		{"an empty label", key, 1, ofHost("a..b"), registryv1.FaultName},
 		{"a label too long", key, 1, ofHost(long + "a.b"), registryv1.FaultName},
 		{"a name too long", key, 1, ofHost(strings.Repeat(long+".", 3) + long), registryv1.FaultName},
+		{"as many labels as there may be", key, 1, ofHost(strings.Repeat("a.", registryv1.MaxLabels-1) + "b"), ""},
+		{"too many labels", key, 1, ofHost(strings.Repeat("a.", registryv1.MaxLabels) + "b"), registryv1.FaultName},
+		{"too many labels of an endpoint", key, 1, ofSlice(func(s *registryv1.EndpointSlice) {
+			s.Endpoints[0].Name = strings.Repeat("a.", registryv1.MaxLabels) + "b"
+		}), registryv1.FaultName},
 		{"upper case", key, 1, ofHost("Example.com"), registryv1.FaultName},
 		{"a control character", key, 1, ofHost("a\n.b"), registryv1.FaultName},
 		{"not ASCII", key, 1, ofHost("bücher.example"), registryv1.FaultName},
