@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
+	"unicode"
+	"unicode/utf8"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 )
@@ -49,7 +52,8 @@ func (h *logHandler) Handle(ctx context.Context, record slog.Record) error {
 	if err := h.Handler.Handle(ctx, record); err != nil {
 		return err
 	}
-	line := record.Message
+	line := printable(record.Message)
+	// The text handler quotes what would not print.
 	if attrs := bytes.TrimSpace(h.out.Bytes()); len(attrs) > 0 {
 		line += ": " + string(attrs)
 	}
@@ -64,6 +68,16 @@ func (h *logHandler) Handle(ctx context.Context, record slog.Record) error {
 		log.Debug(line)
 	}
 	return nil
+}
+
+// printable is a text on one line, without what a terminal would act on: CoreDNS's log writes what it is given.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
 }
 
 // WithAttrs implements slog.Handler.

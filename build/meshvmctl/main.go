@@ -50,6 +50,7 @@ func main() {
 
 // run is the whole command.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	stdout, stderr = &terminal{to: stdout}, &terminal{to: stderr}
 	if len(args) == 0 {
 		fmt.Fprintln(stderr, "meshvmctl: want a command (see meshvmctl help)")
 		return exitUsage

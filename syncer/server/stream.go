@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 	"github.com/meshvm/meshvm/syncer/registry"
@@ -68,10 +69,14 @@ func newStream(ctx context.Context, s *Server, rpc watchStream, end context.Canc
 
 // receive reads what the VM says until the stream ends.
 func (st *stream) receive() error {
+	pace := newRequestPace(st.server.opts.Now())
 	for {
 		request, err := st.next()
 		if err != nil {
 			return err
+		}
+		if !pace.allows(st.server.opts.Now()) {
+			return status.Errorf(codes.ResourceExhausted, "more than %d requests a second: a VM says ten", requestsPerSecond)
 		}
 		if err := st.handle(request); err != nil {
 			return err
@@ -147,6 +152,9 @@ func (st *stream) hello() (*registryv1.Hello, error) {
 	}
 	if request.GetHello() == nil {
 		return nil, status.Error(codes.InvalidArgument, "the first request must be hello")
+	}
+	if size := proto.Size(request); size > maxHelloBytes {
+		return nil, status.Errorf(codes.InvalidArgument, "hello has %d bytes: at most %d", size, maxHelloBytes)
 	}
 	return request.GetHello(), nil
 }
