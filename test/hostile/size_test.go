@@ -209,7 +209,7 @@ func TestLargeResourceOnTheWire(t *testing.T) {
 	}
 }
 
-func listen(t *testing.T) net.Listener {
+func listen(t testing.TB) net.Listener {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -217,4 +217,3 @@ func listen(t *testing.T) net.Listener {
 	}
 	return listener
 }
-
