@@ -240,7 +240,6 @@ func (c *ControlPlane) etcdFlags() []string {
 // API server's own, so that a TokenReview that forgets to ask for it fails here
 // as it would there.
 func (c *ControlPlane) apiServerFlags() []string {
-	const issuer = "https://kubernetes.default.svc"
 	return slices.Concat([]string{
 		"--etcd-servers=" + c.etcdClients.url("http"),
 		"--bind-address=127.0.0.1",
@@ -255,10 +254,10 @@ func (c *ControlPlane) apiServerFlags() []string {
 		"--tls-private-key-file=" + c.credentials.keyFile,
 		"--token-auth-file=" + c.credentials.tokenFile,
 		"--authorization-mode=RBAC",
-		"--service-account-issuer=" + issuer,
+		"--service-account-issuer=" + serviceAccountIssuer,
 		"--service-account-signing-key-file=" + c.credentials.serviceAccountKeyFile,
 		"--service-account-key-file=" + c.credentials.serviceAccountKeyFile,
-		"--api-audiences=" + issuer,
+		"--api-audiences=" + serviceAccountIssuer,
 		"--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112",
 		// Without a controller manager no namespace gets its default account.
 		"--disable-admission-plugins=ServiceAccount",
