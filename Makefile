@@ -60,6 +60,10 @@ SCALE ?=
 bench-scale: ## Measure a syncer under many simulated VMs, in about four minutes
 	$(GO) run ./test/bench/scale $(SCALE)
 
+.PHONY: bench-strangers
+bench-strangers: ## Measure 100 VMs while 1,000 strangers a second connect, in about 20 minutes
+	$(GO) run ./test/bench/scale -vms 100 -scenario strangers $(SCALE)
+
 .PHONY: bench-start
 bench-start: ## Measure the start and the memory of a VM with 100,000 services
 	$(GO) run ./test/bench/process -start 100000

@@ -127,12 +127,16 @@ type watched struct {
 }
 
 func (b *bench) watched(ctx context.Context, vms, services int) (*watched, error) {
+	return b.watchedWith(ctx, vms, childConfig{Services: services, Views: b.views})
+}
+
+func (b *bench) watchedWith(ctx context.Context, vms int, config childConfig) (*watched, error) {
 	w := &watched{}
 	var err error
 	if w.fleet, err = newFleet(vms, b.views, b.credentials); err != nil {
 		return nil, err
 	}
-	if w.syncer, err = startSyncer(ctx, services, b.views, b.credentials); err != nil {
+	if w.syncer, err = startSyncerWith(ctx, config, b.credentials); err != nil {
 		return nil, err
 	}
 	if err := w.fleet.connect(ctx, w.syncer); err != nil {

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/meshvm/meshvm/syncer/identity"
 	"github.com/meshvm/meshvm/syncer/registry"
 	"github.com/meshvm/meshvm/syncer/server"
 )
@@ -31,6 +32,8 @@ const childVariable = "MESHVM_BENCH_SCALE_SYNCER"
 type childConfig struct {
 	Services, Views int
 	TLS             server.TLSFiles
+	// Tokens: it takes tokens too, of which none is good.
+	Tokens bool
 }
 
 // command is each further line. One is answered before the next is read.
@@ -129,7 +132,11 @@ func (c *child) fill() error {
 
 // serve runs the server as meshvm-syncer does, with the defaults of production.
 func (c *child) serve(ctx context.Context, group *sync.WaitGroup) (address string, served chan error, err error) {
-	front, err := server.New(c.registry, server.Options{Version: "bench", TLS: &c.config.TLS})
+	options := server.Options{Version: "bench", TLS: &c.config.TLS}
+	if c.config.Tokens {
+		options.Tokens = noTokens{}
+	}
+	front, err := server.New(c.registry, options)
 	if err != nil {
 		return "", nil, err
 	}
@@ -144,6 +151,14 @@ func (c *child) serve(ctx context.Context, group *sync.WaitGroup) (address strin
 	served = make(chan error, 1)
 	group.Go(func() { served <- front.Serve(ctx, vms, people) })
 	return vms.Addr().String(), served, nil
+}
+
+// noTokens refuses every token at no cost: what it costs to verify one is bounded where that is done.
+type noTokens struct{}
+
+// Authenticate implements identity.TokenAuthenticator.
+func (noTokens) Authenticate(context.Context, string) (identity.Identity, error) {
+	return identity.Identity{}, identity.Refuse(identity.ReasonMalformed, "no token is good here")
 }
 
 func (c *child) obey(ordered command) (answer, error) {

@@ -33,30 +33,9 @@ const serverName = "syncer.meshvm.example"
 // newCredentials writes the syncer's files, and those of one VM, to a folder.
 func newCredentials(folder string) (*credentials, error) {
 	c := &credentials{folder: folder, roots: x509.NewCertPool()}
-	var err error
-	if c.signer, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+	if err := c.begin(); err != nil {
 		return nil, err
 	}
-	if c.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		return nil, err
-	}
-	template := &x509.Certificate{
-		SerialNumber:          big.NewInt(1),
-		Subject:               pkix.Name{CommonName: "meshvm bench"},
-		NotBefore:             time.Now().Add(-time.Hour),
-		NotAfter:              time.Now().Add(24 * time.Hour),
-		KeyUsage:              x509.KeyUsageCertSign,
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, c.signer.Public(), c.signer)
-	if err != nil {
-		return nil, err
-	}
-	if c.authority, err = x509.ParseCertificate(der); err != nil {
-		return nil, err
-	}
-	c.roots.AddCert(c.authority)
 	server, err := c.issue("syncer", nil)
 	if err != nil {
 		return nil, err
@@ -70,7 +49,7 @@ func newCredentials(folder string) (*credentials, error) {
 		return nil, err
 	}
 	for name, block := range map[string]*pem.Block{
-		"ca.pem":     {Type: "CERTIFICATE", Bytes: der},
+		"ca.pem":     {Type: "CERTIFICATE", Bytes: c.authority.Raw},
 		"server.pem": {Type: "CERTIFICATE", Bytes: server},
 		"vm.pem":     {Type: "CERTIFICATE", Bytes: vm.Certificate[0]},
 		"key.pem":    {Type: "PRIVATE KEY", Bytes: key},
@@ -80,6 +59,34 @@ func newCredentials(folder string) (*credentials, error) {
 		}
 	}
 	return c, nil
+}
+
+// begin makes the authority and the key.
+func (c *credentials) begin() (err error) {
+	if c.signer, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return err
+	}
+	if c.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return err
+	}
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: "meshvm bench"},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(24 * time.Hour),
+		KeyUsage:              x509.KeyUsageCertSign,
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, c.signer.Public(), c.signer)
+	if err != nil {
+		return err
+	}
+	if c.authority, err = x509.ParseCertificate(der); err != nil {
+		return err
+	}
+	c.roots.AddCert(c.authority)
+	return nil
 }
 
 func (c *credentials) path(name string) string { return filepath.Join(c.folder, name) }

@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,6 +31,13 @@ func main() {
 	if os.Getenv(childVariable) != "" {
 		if err := runChild(os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "scale: syncer:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if os.Getenv(attackerVariable) != "" {
+		if err := runAttacker(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "scale: strangers:", err)
 			os.Exit(1)
 		}
 		return
@@ -49,6 +57,10 @@ type bench struct {
 	profiles                string
 	credentials             *credentials
 	report                  *report
+
+	strangersFor time.Duration
+	kinds        string // of strangers; empty: all
+	attacks      int
 }
 
 // scenarios are in the order in which they run.
@@ -62,12 +74,18 @@ var scenarios = []struct {
 	{"resume", (*bench).resume},
 	{"failover", (*bench).failover},
 	{"size", (*bench).size},
+	{"strangers", (*bench).strangers},
 }
+
+// seldom are scenarios that run only where they are named.
+var seldom = []string{"strangers"}
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	var names []string
 	for _, s := range scenarios {
-		names = append(names, s.name)
+		if !slices.Contains(seldom, s.name) {
+			names = append(names, s.name)
+		}
 	}
 	flags := flag.NewFlagSet("scale", flag.ContinueOnError)
 	fleets := flags.String("vms", "100,1000", "numbers of VMs, such as 1000,5000")
@@ -76,7 +94,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	seconds := flags.Float64("seconds", 3, "how long one measurement of changes lasts")
 	idle := flags.Float64("idle", 10, "for how many seconds nothing is done, to measure what heartbeats cost")
 	rounds := flags.Int("rounds", 3, "how many times each figure is measured")
-	chosen := flags.String("scenario", strings.Join(names, ","), "what to measure")
+	chosen := flags.String("scenario", strings.Join(names, ","), "what to measure; strangers too, where it is named")
+	strangersSeconds := flags.Float64("strangers-seconds", 10, "how long strangers connect in scenario strangers")
+	kinds := flags.String("strangers", "", "which strangers: "+kindNames()+"; all by default")
 	asJSON := flags.Bool("json", false, "print JSON in place of a table")
 	profiles := flags.String("profile", "", "folder for profiles of the syncer: its CPU in scenario change, its memory in scenario memory")
 	if err := flags.Parse(args); err != nil {
@@ -85,7 +105,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		}
 		return err
 	}
-	if *services < 200 || *views < 1 || *rounds < 1 || *seconds <= 0 || *idle <= 0 {
+	for kind := range strings.SplitSeq(*kinds, ",") {
+		if kind != "" && attackerKinds[kind] == nil {
+			return fmt.Errorf("-strangers %q: want some of %s", kind, kindNames())
+		}
+	}
+	if *services < 200 || *views < 1 || *rounds < 1 || *seconds <= 0 || *idle <= 0 || *strangersSeconds <= 0 {
 		return errors.New("want at least 200 services, one view, one round, and some seconds of each")
 	}
 	var sizes []int
@@ -116,6 +141,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		duration:    time.Duration(*seconds * float64(time.Second)),
 		idle:        time.Duration(*idle * float64(time.Second)),
 		credentials: credentials, report: newReport(),
+
+		strangersFor: time.Duration(*strangersSeconds * float64(time.Second)), kinds: *kinds,
 	}
 	began := time.Now()
 	if err := b.all(ctx, *chosen, sizes); err != nil {

@@ -23,6 +23,10 @@ type syncer struct {
 
 // startSyncer runs this program again, as a syncer of so many services.
 func startSyncer(ctx context.Context, services, views int, c *credentials) (*syncer, error) {
+	return startSyncerWith(ctx, childConfig{Services: services, Views: views}, c)
+}
+
+func startSyncerWith(ctx context.Context, config childConfig, c *credentials) (*syncer, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -41,9 +45,8 @@ func startSyncer(ctx context.Context, services, views int, c *credentials) (*syn
 	if err := s.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start a syncer: %w", err)
 	}
-	said, err := s.ask(childConfig{Services: services, Views: views, TLS: server.TLSFiles{
-		Certificate: c.path("server.pem"), Key: c.path("key.pem"), ClientCA: c.path("ca.pem"),
-	}})
+	config.TLS = server.TLSFiles{Certificate: c.path("server.pem"), Key: c.path("key.pem"), ClientCA: c.path("ca.pem")}
+	said, err := s.ask(config)
 	if err != nil {
 		return nil, errors.Join(err, s.stop())
 	}
