@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // connections is a listener that knows what it has accepted. It closes at once what goes beyond its bounds,
@@ -18,6 +19,10 @@ type connections struct {
 	most, mostOfOne int
 	// refused is told why one was closed at once, and where it came from.
 	refused func(reason string, source netip.Prefix)
+	// strangers, unless nil, bound what connections may take until it is known whose they are, and failed is told
+	// why that never was.
+	strangers *strangers
+	failed    func(reason string)
 
 	mu      sync.Mutex
 	open    map[*connection]struct{}
@@ -48,13 +53,19 @@ func (c *connections) Accept() (net.Conn, error) {
 		if reason == "" {
 			return conn, nil
 		}
-		_ = accepted.Close() // nothing is left to do about it
 		c.refused(reason, conn.source)
+		if tcp, isTCP := accepted.(*net.TCPConn); isTCP && reason == refusedStranger {
+			_ = tcp.SetLinger(0) // so that the kernel keeps nothing of it either
+		}
+		_ = accepted.Close() // nothing is left to do about it
 	}
 }
 
 // enter takes a connection in, or says why not.
 func (c *connections) enter(conn *connection) (refused string) {
+	if c.strangers != nil && !c.strangers.admits(conn.source) {
+		return refusedStranger
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -65,6 +76,9 @@ func (c *connections) enter(conn *connection) (refused string) {
 	}
 	if c.ended {
 		_ = conn.Conn.Close() // its reader is told so
+	}
+	if c.strangers != nil {
+		conn.trial.Store(newTrial(conn, c.strangers, c.failed))
 	}
 	c.open[conn] = struct{}{}
 	c.sources[conn.source]++
@@ -94,11 +108,37 @@ type connection struct {
 	net.Conn
 	of     *connections
 	source netip.Prefix
+	// trial is nil once it is known whose connection it is.
+	trial atomic.Pointer[trial]
 }
+
+// Read implements net.Conn.
+func (c *connection) Read(p []byte) (int, error) {
+	if t := c.trial.Load(); t != nil {
+		return t.read(p)
+	}
+	return c.Conn.Read(p)
+}
+
+// RemoteAddr implements net.Conn. The address leads back to the connection, as it is all of it that gRPC shows to a
+// stream.
+func (c *connection) RemoteAddr() net.Addr { return (*remoteAddress)(c) }
+
+// remoteAddress is where a connection comes from.
+type remoteAddress connection
+
+// Network implements net.Addr.
+func (r *remoteAddress) Network() string { return r.Conn.RemoteAddr().Network() }
+
+// String implements net.Addr.
+func (r *remoteAddress) String() string { return r.Conn.RemoteAddr().String() }
 
 // Close implements net.Conn. It may be called more than once.
 func (c *connection) Close() error {
 	c.of.leave(c)
+	if t := c.trial.Load(); t != nil {
+		t.close()
+	}
 	return c.Conn.Close()
 }
 

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 
@@ -18,22 +19,36 @@ const (
 	handshakePatience = 250 * time.Millisecond
 )
 
-// turns has connections shake hands in the order in which they came, a bounded number at once.
+// turns has connections shake hands in the order in which they came, a bounded number at once. Of these fewer compute at
+// once than there are processors to do so: others are to serve VMs meanwhile.
 type turns struct {
 	credentials.TransportCredentials
 
-	places   chan struct{}
-	patience time.Duration
-	stopping context.Context
+	places     chan struct{}
+	processors chan struct{}
+	patience   time.Duration
+	stopping   context.Context
 }
 
 func newTurns(stopping context.Context, inner credentials.TransportCredentials, atOnce int, patience time.Duration) *turns {
-	return &turns{TransportCredentials: inner, places: make(chan struct{}, atOnce), patience: patience, stopping: stopping}
+	return &turns{
+		TransportCredentials: inner, patience: patience, stopping: stopping,
+		places: make(chan struct{}, atOnce), processors: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+	}
 }
 
 // ServerHandshake implements credentials.TransportCredentials. The wait counts against the connection's
 // deadline.
-func (t *turns) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (t *turns) ServerHandshake(conn net.Conn) (secured net.Conn, info credentials.AuthInfo, err error) {
+	var on *trial
+	if accepted, isOurs := conn.(*connection); isOurs {
+		on = accepted.trial.Load()
+	}
+	if on != nil {
+		if err := on.hear(); err != nil {
+			return nil, nil, err
+		}
+	}
 	select {
 	case t.places <- struct{}{}:
 	case <-t.stopping.Done():
@@ -42,7 +57,14 @@ func (t *turns) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, 
 	leave := sync.OnceFunc(func() { <-t.places })
 	defer leave()
 	defer time.AfterFunc(t.patience, leave).Stop()
-	return t.TransportCredentials.ServerHandshake(conn)
+	if on == nil {
+		return t.TransportCredentials.ServerHandshake(conn)
+	}
+	err = on.shake(t.processors, func() error {
+		secured, info, err = t.TransportCredentials.ServerHandshake(conn)
+		return err
+	})
+	return secured, info, err
 }
 
 // Clone implements credentials.TransportCredentials. The clone shares the places.

@@ -14,6 +14,7 @@ type metrics struct {
 	syncs        *prometheus.CounterVec // by mode
 	admissions   *prometheus.CounterVec // by result
 	refused      *prometheus.CounterVec // by bound
+	failures     *prometheus.CounterVec // by reason
 	compacted    prometheus.Counter
 	rescoped     prometheus.Counter
 	compareBytes prometheus.Counter
@@ -46,7 +47,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		streams:      vector("streams_total", "Watch streams that ended, by gRPC status code.", "code"),
 		syncs:        vector("syncs_total", "Watch streams brought up to date, by mode: full, compare or resume.", "mode"),
 		admissions:   vector("admissions_total", "Watch streams that had to be sent a whole view or compared with it, by result: at_once, waited, turned_away (the queue was full), timed_out or left.", "result"),
-		refused:      vector("refused_total", "Connections and watch streams refused because too many were open, by the bound: connections, address or identity.", "bound"),
+		refused:      vector("refused_total", "Connections and watch streams refused because there were too many, by the bound: connections, address or identity; stranger (too many connections from there came to nothing) or http (connections to the HTTP port).", "bound"),
 		compacted:    counter("compacted_total", "Watch streams that fell off the change log, because their VMs read too slowly: they were compared anew or, where the view is small, sent all of it."),
 		rescoped:     counter("rescoped_total", "Watch streams ended because the Sidecar of their VM says something else: they were compared anew."),
 		compareBytes: counter("compare_bytes_total", "Bytes of digests exchanged to find out what differs, both ways, before TLS."),
@@ -67,6 +68,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		Buckets:   prometheus.ExponentialBuckets(0.001, 2, 17),
 	})
 	registerer.MustRegister(m.acked)
+	m.failures = newConnectionFailures(registerer)
 	m.identityMetrics = newIdentityMetrics(registerer)
 	// Present from the start, so that a rate over the first of them is right.
 	for _, code := range []codes.Code{codes.OK, codes.Canceled, codes.InvalidArgument, codes.PermissionDenied, codes.Unauthenticated, codes.Unavailable, codes.Aborted, codes.Internal} {
@@ -82,7 +84,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 	for _, result := range []string{admittedAtOnce, admittedLater, turnedAway, waitedInVain, leftTheQueue} {
 		m.admissions.WithLabelValues(result)
 	}
-	for _, bound := range []string{refusedConnections, refusedAddress, refusedIdentity} {
+	for _, bound := range []string{refusedConnections, refusedAddress, refusedIdentity, refusedStranger, refusedHTTP} {
 		m.refused.WithLabelValues(bound)
 	}
 	return m
@@ -102,6 +104,8 @@ const (
 	refusedConnections = "connections"
 	refusedAddress     = "address"
 	refusedIdentity    = "identity"
+	refusedStranger    = "stranger"
+	refusedHTTP        = "http"
 )
 
 // Values of the label mode. A change is what a stream is sent that has been brought up to date.

@@ -60,6 +60,8 @@ type Options struct {
 	// MaxConnectionsPerAddress bounds those from one IPv4 address or IPv6 /64. A load balancer that hides its
 	// clients makes all VMs one address. Zero: half of MaxConnections, so that nobody is alone.
 	MaxConnectionsPerAddress int
+	// Strangers bounds what connections take that nobody has proved to be a VM's.
+	Strangers StrangerBounds
 	// MaxStreamsPerIdentity bounds the streams of one identity, which in a mesh is a service account and may
 	// be that of many VMs, or of one certificate that names none. Zero: half of MaxConnections.
 	MaxStreamsPerIdentity int
@@ -98,6 +100,7 @@ func (o *Options) complete() error {
 	orDefault(&o.ShutdownTimeout, 5*time.Second)
 	orDefault(&o.MaxConnectionAge, time.Hour)
 	orDefault(&o.ConnectionAgeGrace, 10*time.Second)
+	o.Strangers.complete()
 	orDefault(&o.MaxConnections, 20_000)
 	orDefault(&o.MaxConnectionsPerAddress, (o.MaxConnections+1)/2)
 	orDefault(&o.MaxStreamsPerIdentity, (o.MaxConnections+1)/2)

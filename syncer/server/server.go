@@ -29,6 +29,8 @@ const (
 	maxHeaderBytes       = 16 << 10
 	maxStreamsPerVM      = 4
 	connectionTimeout    = 10 * time.Second
+	maxHTTPConnections   = 256
+	strangersLogged      = 10 * time.Second // at most so often
 	keepaliveTime        = 30 * time.Second
 	keepaliveTimeout     = 10 * time.Second
 	keepaliveMinimum     = 5 * time.Second
@@ -43,22 +45,23 @@ const (
 type Server struct {
 	registryv1.UnimplementedRegistryServer
 
-	opts      Options
-	registry  *registry.Registry
-	publisher *publisher
-	deltas    *deltaCache
-	metrics   *metrics
-	certs     *certificates // nil: plaintext
-	admission *admission
-	scans     chan struct{} // held by a request that reads the whole registry
-	tables    chan struct{} // held by a request for a table of virtual IPs
-	warnings  rate.Sometimes
-	refusals  refusals
-	accepted  atomic.Pointer[connections] // once it serves
-	serving   atomic.Bool
-	trusted   atomic.Pointer[trustDomains]
-	stopping  context.Context // ends when streams must
-	stop      context.CancelCauseFunc
+	opts             Options
+	registry         *registry.Registry
+	publisher        *publisher
+	deltas           *deltaCache
+	metrics          *metrics
+	certs            *certificates // nil: plaintext
+	admission        *admission
+	scans            chan struct{} // held by a request that reads the whole registry
+	tables           chan struct{} // held by a request for a table of virtual IPs
+	warnings         rate.Sometimes
+	strangerWarnings rate.Sometimes
+	refusals         refusals
+	accepted         atomic.Pointer[connections] // once it serves
+	serving          atomic.Bool
+	trusted          atomic.Pointer[trustDomains]
+	stopping         context.Context // ends when streams must
+	stop             context.CancelCauseFunc
 
 	mu         sync.Mutex
 	streams    map[*stream]struct{}
@@ -73,13 +76,14 @@ func New(r *registry.Registry, opts Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		opts:     opts,
-		registry: r,
-		metrics:  newMetrics(opts.Metrics),
-		scans:    make(chan struct{}, 1),
-		tables:   make(chan struct{}, 1),
-		warnings: rate.Sometimes{First: 20, Interval: time.Second},
-		streams:  map[*stream]struct{}{},
+		opts:             opts,
+		registry:         r,
+		metrics:          newMetrics(opts.Metrics),
+		scans:            make(chan struct{}, 1),
+		tables:           make(chan struct{}, 1),
+		warnings:         rate.Sometimes{First: 20, Interval: time.Second},
+		strangerWarnings: rate.Sometimes{Interval: strangersLogged},
+		streams:          map[*stream]struct{}{},
 
 		identities: map[string]int{},
 	}
@@ -126,6 +130,10 @@ func (s *Server) Serve(ctx context.Context, vms, people net.Listener) error {
 	rpc := s.newRPCServer()
 	web := s.newHTTPServer()
 	accepted := newConnections(vms, s.opts.MaxConnections, s.opts.MaxConnectionsPerAddress, s.refuseConnection)
+	if s.certs != nil { // Plaintext is for this machine only.
+		accepted.strangers = newStrangers(s.opts.Strangers, 2*s.opts.MaxConnectionAge, s.opts.Now)
+		accepted.failed = func(reason string) { s.metrics.failures.WithLabelValues(reason).Inc() }
+	}
 	s.accepted.Store(accepted)
 	group.Go(func() { s.publisher.run(ctx) })
 	group.Go(func() { s.followScopes(ctx) })
@@ -136,7 +144,7 @@ func (s *Server) Serve(ctx context.Context, vms, people net.Listener) error {
 		}
 	})
 	group.Go(func() {
-		if err := web.Serve(people); !errors.Is(err, http.ErrServerClosed) {
+		if err := web.Serve(newConnections(people, maxHTTPConnections, maxHTTPConnections/2, s.refuseHTTPConnection)); !errors.Is(err, http.ErrServerClosed) {
 			cancel(fmt.Errorf("serve HTTP on %s: %w", people.Addr(), err))
 		}
 	})
@@ -190,6 +198,7 @@ func (s *Server) newRPCServer() *grpc.Server {
 		grpc.WaitForHandlers(true),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinimum, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionIdle:     s.opts.Strangers.Idle,
 			MaxConnectionAge:      s.opts.MaxConnectionAge,
 			MaxConnectionAgeGrace: s.opts.ConnectionAgeGrace,
 			Time:                  keepaliveTime,
@@ -209,7 +218,19 @@ func (s *Server) newRPCServer() *grpc.Server {
 // refuseConnection tells of a connection that was closed as soon as it was accepted.
 func (s *Server) refuseConnection(reason string, source netip.Prefix) {
 	s.metrics.refused.WithLabelValues(reason).Inc()
+	if reason == refusedStranger {
+		s.strangerWarnings.Do(func() {
+			s.opts.Log.Warn("connections are closed as soon as they are accepted: too many came to nothing; a VM among them gets through by and by", "source", source.String())
+		})
+		return
+	}
 	s.warn("connection refused: too many are open", "bound", reason, "source", source.String())
+}
+
+// refuseHTTPConnection is refuseConnection for those that ask by HTTP.
+func (s *Server) refuseHTTPConnection(_ string, source netip.Prefix) {
+	s.metrics.refused.WithLabelValues(refusedHTTP).Inc()
+	s.warn("connection refused: too many are open", "bound", refusedHTTP, "source", source.String())
 }
 
 // checkLoopback refuses an address that other machines can reach.

@@ -59,6 +59,7 @@ func (st *stream) serve(ctx context.Context, hello *registryv1.Hello) error {
 	who, err := newWatcher(ctx, hello)
 	if err == nil {
 		err = s.identify(ctx, &who, hello.GetNamespace())
+		judge(ctx, err)
 	}
 	if err == nil {
 		err = s.permit(ctx, who)

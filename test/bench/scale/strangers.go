@@ -125,10 +125,16 @@ func (b *bench) attacked(ctx context.Context, w *watched, late *fleet, what atta
 	if err := pause(ctx, time.Second/2); err != nil {
 		return errors.Join(err, <-came)
 	}
+	if err := b.profile(w.syncer, "cpu", fmt.Sprintf("strangers-%s-%d", what.Kind, what.Sources)); err != nil {
+		return errors.Join(err, <-came)
+	}
 	loud, cost, err := b.delays(ctx, w)
 	var said attacked
 	if err == nil {
 		said, err = await()
+	}
+	if err == nil {
+		err = b.profile(w.syncer, "cpu", "")
 	}
 	if err := errors.Join(err, <-came); err != nil {
 		return err
