@@ -116,6 +116,9 @@ func setTLSServerName(p *blockParser, args []string) error {
 // setToken checks that the token can be read now. What it says is read again for
 // every connection.
 func setToken(p *blockParser, args []string) error {
+	if watch.IsToken(args[0]) {
+		return errors.New("this is a token itself; expected a file that holds a bearer token")
+	}
 	file := p.path(args[0])
 	if err := checkFile(file, maxTokenBytes); err != nil {
 		return fmt.Errorf("%w; expected a file that holds a bearer token", err)

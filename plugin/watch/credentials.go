@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 )
 
 const (
@@ -143,8 +144,17 @@ type token struct {
 	plaintext bool
 }
 
+// IsToken reports whether a text is a token itself, as those of Kubernetes are (RFC 7519, section 3). Where the name of
+// a file is expected, people put the token: what is printed must not repeat it.
+func IsToken(text string) bool {
+	return len(text) > 64 && strings.HasPrefix(text, "eyJ") && strings.Count(text, ".") == 2
+}
+
 // readToken reads a token. Its errors name the file and never the content.
 func readToken(path string, plaintext bool) (token, error) {
+	if IsToken(path) {
+		return token{}, errors.New("read token: what is given is a token itself, want the name of a file that holds it")
+	}
 	content, err := readFile(path, maxTokenBytes)
 	if err != nil {
 		return token{}, fmt.Errorf("read token: %w", err)
