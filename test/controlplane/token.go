@@ -130,3 +130,15 @@ func (c *ControlPlane) DeleteServiceAccount(ctx context.Context, namespace, name
 	}
 	return nil
 }
+
+// ReplaceServiceAccountKey has the API server sign with a new key from now on, and take back all tokens of the old one. It is
+// started anew for that.
+func (c *ControlPlane) ReplaceServiceAccountKey(ctx context.Context) error {
+	if err := c.StopAPIServer(); err != nil {
+		return err
+	}
+	if _, err := writePrivateKey(c.credentials.serviceAccountKeyFile); err != nil {
+		return fmt.Errorf("replace the service account key: %w", err)
+	}
+	return c.StartAPIServer(ctx)
+}
