@@ -2,11 +2,15 @@ package watch
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/meshvm/meshvm/plugin/mirror"
@@ -158,5 +162,40 @@ func TestViewBeyondMeasure(t *testing.T) {
 		if held := int(revision) * len(body); held > mirror.MaxBytes {
 			t.Fatalf("the mirror holds %d bytes, want at most %d", held, mirror.MaxBytes)
 		}
+	}
+}
+
+// TestLastWordsBeyondMeasure: why a syncer ends a stream is shown to people, so it is a line that can be printed.
+func TestLastWordsBeyondMeasure(t *testing.T) {
+	for name, words := range map[string]string{
+		"that move the cursor":  "go away\x1b[2J\n[ERROR] forged\u202e",
+		"of a thousand letters": strings.Repeat("x", 1000),
+		"of a megabyte":         strings.Repeat("x", 1<<20),
+	} {
+		t.Run(name, func(t *testing.T) {
+			inVirtualTime(t, mirrorAt(t, 3, service("a", 1)), []string{first}, func(v *virtual) {
+				call := v.only().next(v.t)
+				call.end <- status.Error(codes.FailedPrecondition, words)
+				call.gone(v.t)
+				v.settle()
+				got := v.client.Status().LastError
+				if got == "" || len(got) > 1024 || strings.ContainsFunc(got, func(r rune) bool { return !unicode.IsPrint(r) }) {
+					v.t.Errorf("LastError: got %.2000q, want a line that can be printed", got)
+				}
+				mustHold(v.t, v.mirror, 3, "a")
+			})
+		})
+	}
+}
+
+// TestDifferingBucketsBeyondMeasure: more buckets than there are cannot all be different ones.
+func TestDifferingBucketsBeyondMeasure(t *testing.T) {
+	s := newSession(mirrorAt(t, 3, service("a", 1)), Ignore{}, trustPosition, defaultLimits.staged)
+	if _, err := s.receive(compareWith(4)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.receive(differingBuckets(0, 1, 2, 3, 4))
+	if refused, is := errors.AsType[*refusal](err); !is || refused.reason != ReasonFrames {
+		t.Errorf("error is %v, want reason %q", err, ReasonFrames)
 	}
 }

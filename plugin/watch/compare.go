@@ -52,6 +52,9 @@ func (c *comparison) list(said *registryv1.DifferingBuckets) ([]*registryv1.Watc
 	}
 	c.asked = false
 	c.bytes += proto.Size(said)
+	if named := len(said.GetBuckets()); named > c.count {
+		return nil, refuse(ReasonFrames, "DifferingBuckets names %d buckets of %d", named, c.count)
+	}
 	places := make(map[int]int, len(said.GetBuckets()))
 	for i, bucket := range said.GetBuckets() {
 		if int64(bucket) >= int64(c.count) || i > 0 && bucket <= said.GetBuckets()[i-1] {

@@ -52,6 +52,7 @@ func (c *Client) connect(address string) (*connection, error) {
 		grpc.WithContextDialer(conn.track(c.dial, address)),
 		grpc.WithUserAgent("meshvm/" + c.config.Version),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(c.limits.message)),
+		grpc.WithMaxHeaderListSize(maxHeaderBytes),
 		// Windows that adapt would cost the syncer the answer to a ping for every Delta of every VM.
 		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
 		// The watchdog ends an attempt before gRPC does, and says so in words.

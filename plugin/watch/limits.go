@@ -33,6 +33,9 @@ type limits struct {
 
 const silentHeartbeats = 3
 
+// maxHeaderBytes bounds the headers and trailers of a stream: why it ends stands in them.
+const maxHeaderBytes = 64 << 10
+
 var defaultLimits = limits{
 	connect:          10 * time.Second,
 	welcome:          30 * time.Second,

@@ -42,12 +42,16 @@ type Applied struct {
 	ObservedAt, AppliedAt time.Time
 }
 
-// Delay is from commit to applied, never below zero. It is false where it is not known.
+// longestDelay is the longest that is believed: a VM that has been away for longer has fallen off any log.
+const longestDelay = 24 * time.Hour
+
+// Delay is from commit to applied, never below zero. It is false where it is not known, or absurd.
 func (a Applied) Delay() (time.Duration, bool) {
-	if a.ObservedAt.IsZero() {
+	delay := a.AppliedAt.Sub(a.ObservedAt)
+	if a.ObservedAt.IsZero() || delay > longestDelay {
 		return 0, false
 	}
-	return max(0, a.AppliedAt.Sub(a.ObservedAt)), true
+	return max(0, delay), true
 }
 
 // Ignore is an Observer that does nothing. Embed it to implement only some methods.

@@ -89,6 +89,7 @@ func TestAppliedDelay(t *testing.T) {
 	}{
 		{"initial state", Applied{AppliedAt: now}, 0, false},
 		{"a change", Applied{ObservedAt: now.Add(-time.Second), AppliedAt: now}, time.Second, true},
+		{"a syncer that names the year 1970", Applied{ObservedAt: time.Unix(1, 0), AppliedAt: time.Unix(1<<31, 0)}, 0, false},
 		{"clocks apart", Applied{ObservedAt: now.Add(time.Second), AppliedAt: now}, 0, true},
 	}
 	for _, test := range tests {
