@@ -87,7 +87,7 @@ func TestAbsurdResource(t *testing.T) {
 				call.send(t, welcomeWith(registryv1.Mode_MODE_RESUME), step(3, b, c), proof(4, a, b, c))
 				v.settle()
 				mustHold(t, v.mirror, 4, "a", "b", "c")
-				for _, line := range strings.Split(v.log.String(), "\n") {
+				for line := range strings.SplitSeq(v.log.String(), "\n") {
 					if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' }) || len(line) > 2048 {
 						t.Errorf("log line %.300q, want one printable line", line)
 					}

@@ -191,7 +191,6 @@ func TestIdentify(t *testing.T) {
 			if strings.Contains(s.logs.String(), "secret-") {
 				t.Errorf("log: got\n%s\nwant no token in it", s.logs)
 			}
-
 		})
 	}
 }

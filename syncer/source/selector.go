@@ -112,13 +112,13 @@ func selectingPorts(ports []corev1.ServicePort, translated []*registryv1.Port) [
 	return selecting
 }
 
-func (s *selectingEntry) equal(other *selectingEntry) bool {
-	if s == nil || other == nil {
-		return s == other
+func (e *selectingEntry) equal(other *selectingEntry) bool {
+	if e == nil || other == nil {
+		return e == other
 	}
-	return maps.Equal(s.labels, other.labels) && s.visibility.Equal(other.visibility) && slices.Equal(s.hosts, other.hosts) &&
-		slices.EqualFunc(s.ports, other.ports, func(a, b *registryv1.Port) bool { return proto.Equal(a, b) }) &&
-		s.createdAt == other.createdAt && s.addresses.equal(other.addresses) && maps.Equal(s.held, other.held)
+	return maps.Equal(e.labels, other.labels) && e.visibility.Equal(other.visibility) && slices.Equal(e.hosts, other.hosts) &&
+		slices.EqualFunc(e.ports, other.ports, func(a, b *registryv1.Port) bool { return proto.Equal(a, b) }) &&
+		e.createdAt == other.createdAt && e.addresses.equal(other.addresses) && maps.Equal(e.held, other.held)
 }
 
 func (s *selectingService) equal(other *selectingService) bool {

@@ -43,7 +43,7 @@ func (s secrets) keepKey(t *testing.T, path string) {
 	if block == nil {
 		t.Fatalf("%s: got no PEM", path)
 	}
-	for _, line := range strings.Split(string(content), "\n") {
+	for line := range strings.SplitSeq(string(content), "\n") {
 		if !strings.HasPrefix(line, "-----") {
 			s.keep(filepath.Base(path), line)
 		}

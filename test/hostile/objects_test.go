@@ -175,9 +175,9 @@ func (n nasty) port() int32 {
 	return pick[int32](n, 1, 80, 443, 65535)
 }
 
-func (n nasty) some(make func()) {
+func (n nasty) some(one func()) {
 	for range n.IntN(3) {
-		make()
+		one()
 	}
 }
 

@@ -11,12 +11,16 @@ import (
 // EndpointSlice has a thousand endpoints at most, and a ServiceEntry of today's CRD 256 hosts, addresses and ports
 // and 4,096 endpoints. A DNS message holds no more than some 4,000 addresses.
 const (
-	// MaxKey and MaxBody bound the key and the encoded body, in bytes.
-	MaxKey, MaxBody = 2048, 1 << 20
+	// MaxKey bounds the key, in bytes.
+	MaxKey = 2048
+	// MaxBody bounds the encoded body, in bytes.
+	MaxBody = 1 << 20
 	// MaxAddresses bounds the addresses of a Service, and those of all endpoints of a slice.
 	MaxAddresses = 4096
-	// MaxEndpoints and MaxPorts bound the endpoints of a slice, and the ports of a Service or a slice.
-	MaxEndpoints, MaxPorts = 4096, 1024
+	// MaxEndpoints bounds the endpoints of a slice.
+	MaxEndpoints = 4096
+	// MaxPorts bounds the ports of a Service or a slice.
+	MaxPorts = 1024
 	// MaxTargets bounds the ports of a resource times its addresses, which is what SRV records are made of.
 	MaxTargets = 1 << 18
 	// MaxText bounds a field that is only shown, in bytes.
