@@ -171,7 +171,7 @@ func openGate(ctx context.Context, s settings, log *slog.Logger, metrics prometh
 	}
 	if s.identity.review {
 		reviewer, err := tokenreview.New(tokenreview.Config{
-			REST: reach, Audience: s.identity.audience, Recheck: s.identity.recheck, Metrics: metrics,
+			REST: reach, Audience: s.identity.audience, Recheck: s.identity.recheck, Log: log, Metrics: metrics,
 		})
 		if err != nil {
 			return gate{}, fmt.Errorf("--token-review: %w", err)
@@ -185,7 +185,7 @@ func openGate(ctx context.Context, s settings, log *slog.Logger, metrics prometh
 		g.tokens = union
 	}
 	if s.identity.rbac {
-		authorizer, err := rbac.New(rbac.Config{REST: reach, Recheck: s.identity.recheck, Metrics: metrics})
+		authorizer, err := rbac.New(rbac.Config{REST: reach, Recheck: s.identity.recheck, Log: log, Metrics: metrics})
 		if err != nil {
 			return gate{}, fmt.Errorf("--authorization: %w", err)
 		}

@@ -6,14 +6,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	authorizationv1client "k8s.io/client-go/kubernetes/typed/authorization/v1"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 
 	"github.com/meshvm/meshvm/syncer/identity"
 	"github.com/meshvm/meshvm/syncer/identity/verdict"
@@ -45,6 +49,8 @@ type Config struct {
 	REST *rest.Config
 	// Recheck is how often a live stream is asked about: see the package.
 	Recheck time.Duration
+	// Log receives what the client of the API server has to say. Nil: nothing.
+	Log *slog.Logger
 	// Metrics is where metrics are registered. Nil: nowhere.
 	Metrics prometheus.Registerer
 	// Now is the clock. Nil: time.Now.
@@ -56,6 +62,7 @@ type Authorizer struct {
 	reviews  authorizationv1client.SubjectAccessReviewInterface
 	verdicts *verdict.Cache[struct{}]
 	metrics  *metrics
+	log      logr.Logger
 }
 
 // New returns an Authorizer. It asks nobody yet.
@@ -64,6 +71,10 @@ func New(config Config) (*Authorizer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare to review access: %w", err)
 	}
+	handler := slog.DiscardHandler
+	if config.Log != nil {
+		handler = config.Log.Handler()
+	}
 	counts, err := newMetrics(config.Metrics)
 	if err != nil {
 		return nil, err
@@ -71,6 +82,7 @@ func New(config Config) (*Authorizer, error) {
 	return &Authorizer{
 		reviews: client.SubjectAccessReviews(),
 		metrics: counts,
+		log:     logr.FromSlogHandler(handler),
 		verdicts: verdict.New[struct{}](verdict.Options{
 			Size: verdictsKept, Good: config.Recheck / 2, Bad: refusalKept,
 			Kept: Outage, Again: againInOutage,
@@ -123,6 +135,7 @@ func question(who identity.Identity) authorizationv1.SubjectAccessReviewSpec {
 
 // review asks the API server.
 func (a *Authorizer) review(ctx context.Context, who identity.Identity, spec authorizationv1.SubjectAccessReviewSpec) error {
+	ctx = klog.NewContext(ctx, a.log)
 	review, err := a.reviews.Create(ctx, &authorizationv1.SubjectAccessReview{Spec: spec}, metav1.CreateOptions{})
 	switch {
 	case apierrors.IsForbidden(err):
@@ -131,9 +144,12 @@ func (a *Authorizer) review(ctx context.Context, who identity.Identity, spec aut
 		return fmt.Errorf("review the access of %s: %w", who.Name, err)
 	case review.Status.Allowed && !review.Status.Denied:
 		return nil
-	// An authorizer that failed, and would have been asked for a yes.
-	case review.Status.EvaluationError != "" && !review.Status.Denied:
+	case !review.Status.Denied && verdict.Undecided(review.Status.EvaluationError):
 		return fmt.Errorf("review the access of %s: the API server could not decide: %s", who.Name, review.Status.EvaluationError)
+	// RBAC's words for a binding to a role that is not there.
+	case strings.Contains(review.Status.Reason, `"`+ClusterRole+`" not found`):
+		return identity.Refuse(identity.ReasonForbidden, "%s may not %s %s.%s in namespace %s, for its binding is to a ClusterRole that is not there; "+
+			"somebody who may create it runs: kubectl apply -f deploy/kubernetes/watcher-role.yaml", who.User.Name, Verb, Resource, Group, who.Namespace)
 	}
 	return refusal(who)
 }

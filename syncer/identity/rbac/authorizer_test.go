@@ -3,6 +3,7 @@ package rbac
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"github.com/meshvm/meshvm/syncer/identity"
 	"github.com/meshvm/meshvm/test/controlplane"
@@ -194,6 +196,83 @@ func TestGroupsCount(t *testing.T) {
 	if err := w.Authorize(t.Context(), account("default", "vm")); err == nil {
 		t.Error("an account of another namespace: got nil, want a refusal")
 	}
+}
+
+// TestABindingToNoRole is a no, whoever else's binding it is, and says what is missing.
+func TestABindingToNoRole(t *testing.T) {
+	c := controlplane.Start(t) // Without the shipped role.
+	reach := c.RESTConfig()
+	clock := &clock{}
+	authorizer, err := New(Config{REST: reach, Recheck: time.Minute, Now: clock.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := kubernetes.NewForConfig(reach)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bind := func(role string) {
+		t.Helper()
+		binding := &rbacv1.RoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: role},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
+			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: "default", Name: "vm"}},
+		}
+		if _, err := client.RbacV1().RoleBindings("default").Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	said := func(want string) {
+		t.Helper()
+		eventually(t, "the refusal says "+want, func() error {
+			clock.forward(time.Minute)
+			err := authorizer.Authorize(t.Context(), account("default", "vm"))
+			if refusal, isRefusal := errors.AsType[*identity.Refusal](err); !isRefusal || refusal.Reason != identity.ReasonForbidden {
+				t.Fatalf("got %v, want a refusal for reason forbidden", err)
+			}
+			if !strings.Contains(err.Error(), want) {
+				return err
+			}
+			return nil
+		})
+	}
+	bind("someone-elses")
+	said("kubectl create rolebinding")
+	bind(ClusterRole)
+	said("kubectl apply -f deploy/kubernetes/watcher-role.yaml")
+}
+
+// TestAFaultOfAWebhookIsNoNo, as far as the API server's words tell.
+func TestAFaultOfAWebhookIsNoNo(t *testing.T) {
+	for status, refused := range map[string]bool{
+		`{"allowed":false,"evaluationError":"webhook: Post: dial tcp 10.0.0.1:443: connect: connection refused"}`:               false,
+		`{"allowed":false,"denied":true,"evaluationError":"webhook: Post: dial tcp 10.0.0.1:443: connect: connection refused"}`: true,
+		`{"allowed":false,"evaluationError":"something else"}`:                                                                  true,
+		`{"allowed":true,"denied":true}`: true,
+		`{}`:                             true,
+	} {
+		t.Run(status, func(t *testing.T) {
+			authorizer, err := New(Config{REST: &rest.Config{Host: "https://syncer.invalid", Transport: answering(status)}, Recheck: time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = authorizer.Authorize(t.Context(), account("prod", "vm"))
+			if _, isRefusal := errors.AsType[*identity.Refusal](err); err == nil || isRefusal != refused {
+				t.Errorf("got %v, want a refusal: %t", err, refused)
+			}
+		})
+	}
+}
+
+// answering is an API server that gives each review this status.
+type answering string
+
+func (a answering) RoundTrip(request *http.Request) (*http.Response, error) {
+	body := `{"kind":"SubjectAccessReview","apiVersion":"authorization.k8s.io/v1","spec":{},"status":` + string(a) + `}`
+	return &http.Response{
+		StatusCode: http.StatusCreated, Header: http.Header{"Content-Type": {"application/json"}},
+		Body: io.NopCloser(strings.NewReader(body)), Request: request,
+	}, nil
 }
 
 func TestWithoutNamespaceNobodyWatches(t *testing.T) {

@@ -5,16 +5,19 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	authenticationv1client "k8s.io/client-go/kubernetes/typed/authentication/v1"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 
 	"github.com/meshvm/meshvm/syncer/identity"
 	"github.com/meshvm/meshvm/syncer/identity/claims"
@@ -36,12 +39,15 @@ const (
 
 // Config of a Reviewer.
 type Config struct {
-	// REST says how to reach the API server. Its rate limits are those of the reviews: it is to be one of their own.
+	// REST says how to reach the API server. Its QPS and burst are those of the reviews of tokens that were good once, and again of
+	// the others, so that made-up tokens hold up nobody who is known. It must bring no rate limiter.
 	REST *rest.Config
 	// Audience that tokens must be for.
 	Audience string
 	// Recheck is how often a live stream is asked about: see the package.
 	Recheck time.Duration
+	// Log receives what the client of the API server has to say. Nil: nothing.
+	Log *slog.Logger
 	// Metrics is where metrics are registered. Nil: nowhere.
 	Metrics prometheus.Registerer
 	// Now is the clock. Nil: time.Now.
@@ -50,18 +56,32 @@ type Config struct {
 
 // Reviewer is an identity.TokenAuthenticator that asks the API server.
 type Reviewer struct {
-	reviews  authenticationv1client.TokenReviewInterface
+	// reviews are asked for by clients with a rate limit each: one for tokens that were good once, one for those of strangers.
+	reviews  map[bool]authenticationv1client.TokenReviewInterface
 	audience string
 	verdicts *verdict.Cache[identity.Identity]
 	metrics  *metrics
+	log      logr.Logger
 	now      func() time.Time
 }
 
 // New returns a Reviewer. It asks nobody yet.
 func New(config Config) (*Reviewer, error) {
-	client, err := authenticationv1client.NewForConfig(config.REST)
+	connections, err := rest.HTTPClientFor(config.REST)
 	if err != nil {
 		return nil, fmt.Errorf("prepare to review tokens: %w", err)
+	}
+	reviews := map[bool]authenticationv1client.TokenReviewInterface{}
+	for _, wasGood := range []bool{false, true} {
+		client, err := authenticationv1client.NewForConfigAndClient(config.REST, connections)
+		if err != nil {
+			return nil, fmt.Errorf("prepare to review tokens: %w", err)
+		}
+		reviews[wasGood] = client.TokenReviews()
+	}
+	handler := slog.DiscardHandler
+	if config.Log != nil {
+		handler = config.Log.Handler()
 	}
 	counts, err := newMetrics(config.Metrics)
 	if err != nil {
@@ -72,9 +92,10 @@ func New(config Config) (*Reviewer, error) {
 		now = time.Now
 	}
 	return &Reviewer{
-		reviews:  client.TokenReviews(),
+		reviews:  reviews,
 		audience: config.Audience,
 		metrics:  counts,
+		log:      logr.FromSlogHandler(handler),
 		now:      now,
 		verdicts: verdict.New[identity.Identity](verdict.Options{
 			Size: verdictsKept, Good: config.Recheck / 2, Bad: refusalKept,
@@ -104,7 +125,8 @@ func (r *Reviewer) Authenticate(ctx context.Context, token string) (identity.Ide
 
 // review asks the API server.
 func (r *Reviewer) review(ctx context.Context, token string, said claims.Claims, wasGood bool) (identity.Identity, error) {
-	review, err := r.reviews.Create(ctx, &authenticationv1.TokenReview{
+	ctx = klog.NewContext(ctx, r.log)
+	review, err := r.reviews[wasGood].Create(ctx, &authenticationv1.TokenReview{
 		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{r.audience}},
 	}, metav1.CreateOptions{})
 	if err != nil {
@@ -112,7 +134,7 @@ func (r *Reviewer) review(ctx context.Context, token string, said claims.Claims,
 	}
 	status := review.Status
 	if !status.Authenticated {
-		if signs(status.Error, undecided) {
+		if verdict.Undecided(status.Error) {
 			return identity.Identity{}, unanswered(fmt.Errorf("the API server could not decide: %s", status.Error), token)
 		}
 		return identity.Identity{}, r.refusal(said, wasGood, status.Error)
@@ -142,14 +164,6 @@ func (r *Reviewer) review(ctx context.Context, token string, said claims.Claims,
 // deleted are signs in the API server's words that the token was good once: they come after it has verified the signature.
 var deleted = []string{"has been deleted", "has been invalidated", "does not match claim", "not found"}
 
-// undecided are signs that the API server's own store or an authenticator behind it has failed, which it reports as a no.
-var undecided = []string{"etcdserver:", "connection refused", "connection reset", "deadline exceeded", "timed out", "i/o timeout", "currently unable to handle"}
-
-// signs reports whether one of the signs is in the words.
-func signs(words string, signs []string) bool {
-	return slices.ContainsFunc(signs, func(sign string) bool { return strings.Contains(words, sign) })
-}
-
 // refusal says why the API server says no. It only says so in words of its own; the claims, which prove nothing, are good enough to
 // find words for one who is refused anyway.
 func (r *Reviewer) refusal(said claims.Claims, wasGood bool, words string) *identity.Refusal {
@@ -161,7 +175,7 @@ func (r *Reviewer) refusal(said claims.Claims, wasGood bool, words string) *iden
 		return identity.Refuse(identity.ReasonExpired, "the token is not good before %s: look at this machine's clock, and at the issuer's", said.NotBefore.UTC().Format(time.RFC3339))
 	case !slices.Contains(said.Audience, r.audience):
 		return claims.WrongAudience(r.audience)
-	case wasGood || signs(words, deleted):
+	case wasGood || slices.ContainsFunc(deleted, func(sign string) bool { return strings.Contains(words, sign) }):
 		return identity.Refuse(identity.ReasonRevoked, "the cluster has taken the token back, for its ServiceAccount or what it is bound to has been deleted: create the ServiceAccount and get a new token")
 	}
 	return identity.Refuse(identity.ReasonUntrusted, "the syncer's cluster has not issued the token: get one from that cluster with `meshvmctl token` or `kubectl create token --audience %s`", r.audience)

@@ -25,7 +25,8 @@ type Options struct {
 	// Kept is how long beyond its own time the last good verdict goes on while nobody can tell, and Again how long it
 	// does so before it is asked again.
 	Kept, Again time.Duration
-	// AtOnce is how many questions are asked at once, and Timeout how long one may take, with the wait for its turn.
+	// AtOnce is how many questions are asked at once about what was good once, and how many about what was not: strangers
+	// do not stand in the way of those who are known. Timeout is how long one may take, with the wait for its turn.
 	AtOnce  int
 	Timeout time.Duration
 	// Now is the clock. Nil: time.Now.
@@ -52,9 +53,9 @@ const (
 // Cache of verdicts. Its methods are safe for concurrent use.
 type Cache[V any] struct {
 	options Options
-	turns   chan struct{}
-	good    *lru.Cache // Key to *known[V]
-	bad     *lru.Cache // Key to refused
+	turns   map[bool]chan struct{} // by whether the verdict was good once
+	good    *lru.Cache             // Key to *known[V]
+	bad     *lru.Cache             // Key to refused
 
 	mu      sync.Mutex // over running, and over what good points to
 	running map[Key]*question[V]
@@ -88,7 +89,7 @@ func New[V any](options Options) *Cache[V] {
 	}
 	return &Cache[V]{
 		options: options,
-		turns:   make(chan struct{}, options.AtOnce),
+		turns:   map[bool]chan struct{}{false: make(chan struct{}, options.AtOnce), true: make(chan struct{}, options.AtOnce)},
 		good:    lru.New(options.Size),
 		bad:     lru.New(options.Size),
 		running: map[Key]*question[V]{},
@@ -176,15 +177,16 @@ func (c *Cache[V]) lead(ctx context.Context, key Key, q *question[V], ask func(c
 func (c *Cache[V]) turn(ctx context.Context, key Key, ask func(context.Context, bool) (Answer[V], error)) (Answer[V], error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.options.Timeout, fmt.Errorf("no answer within %s", c.options.Timeout))
 	defer cancel()
-	select {
-	case c.turns <- struct{}{}:
-	case <-ctx.Done():
-		return Answer[V]{}, fmt.Errorf("wait for a turn to ask: %w", context.Cause(ctx))
-	}
-	defer func() { <-c.turns }()
 	c.mu.Lock()
 	wasGood := c.last(key) != nil
 	c.mu.Unlock()
+	turns := c.turns[wasGood]
+	select {
+	case turns <- struct{}{}:
+	case <-ctx.Done():
+		return Answer[V]{}, fmt.Errorf("wait for a turn to ask: %w", context.Cause(ctx))
+	}
+	defer func() { <-turns }()
 	return ask(ctx, wasGood)
 }
 

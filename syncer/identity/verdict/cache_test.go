@@ -240,6 +240,36 @@ func TestQuestionsAreBounded(t *testing.T) {
 	})
 }
 
+// TestStrangersHoldUpNobody: questions about those who were good once are asked beside the others.
+func TestStrangersHoldUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCache()
+		if _, _, err := c.Get(t.Context(), key("vm"), says("a", nil)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		never := func(ctx context.Context, _ bool) (Answer[string], error) {
+			<-ctx.Done()
+			return Answer[string]{}, ctx.Err()
+		}
+		var strangers sync.WaitGroup
+		for i := range 20 {
+			strangers.Go(func() {
+				if _, _, err := c.Get(t.Context(), key(fmt.Sprint(i)), never); err == nil {
+					t.Error("a stranger: got nil, want an error")
+				}
+			})
+		}
+		synctest.Wait()
+		start := time.Now()
+		value, outcome, err := c.Get(t.Context(), key("vm"), says("b", nil))
+		if value != "b" || outcome != Asked || err != nil || time.Since(start) != 0 {
+			t.Errorf("got %q, %d, %v after %s, want b, %d, nil at once", value, outcome, err, time.Since(start), Asked)
+		}
+		strangers.Wait()
+	})
+}
+
 // TestACallersOwnTimeEndsForItAlone: it is served the last good verdict.
 func TestACallersOwnTimeEndsForItAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
