@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -93,16 +92,12 @@ func (i *inspection) print(w io.Writer, claims bootstrap.Claims, now time.Time) 
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(claims)
 	}
-	var audiences []string
-	for _, audience := range claims.Audiences {
-		audiences = append(audiences, printable(audience))
-	}
-	account := "none: " + printable(claims.Subject)
+	account := "none: " + claims.Subject
 	if claims.Account != nil {
 		account = claims.Account.String()
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "account\t%s\nissuer\t%s\naudience\t%s\n", account, printable(claims.Issuer), strings.Join(audiences, ", "))
+	fmt.Fprintf(table, "account\t%s\nissuer\t%s\naudience\t%s\n", account, claims.Issuer, strings.Join(claims.Audiences, ", "))
 	if claims.NotBefore.After(now) {
 		fmt.Fprintf(table, "begins\t%s\n", claims.NotBefore.Format(time.RFC3339))
 	}
@@ -115,12 +110,4 @@ func (i *inspection) print(w io.Writer, claims bootstrap.Claims, now time.Time) 
 		fmt.Fprintf(table, "ended\t%s, %s ago\n", claims.Expires.Format(time.RFC3339), now.Sub(claims.Expires).Round(time.Second))
 	}
 	return table.Flush()
-}
-
-// printable is a text that somebody else wrote, fit for a terminal.
-func printable(text string) string {
-	if strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return strconv.Quote(text)
-	}
-	return text
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"crypto/x509"
 	"net"
 	"os"
@@ -8,11 +9,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -75,19 +76,9 @@ func (i *installation) create(namespace string) {
 	service.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: host}}
 	_, err = i.clients.CoreV1().Services(namespace).UpdateStatus(ctx, service, metav1.UpdateOptions{})
 	check(err)
-	_, err = i.clients.RbacV1().ClusterRoles().Create(ctx, &rbacv1.ClusterRole{
-		ObjectMeta: named("meshvm-watcher"),
-		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{"meshvm.io"}, Resources: []string{"registries"}, Verbs: []string{"watch"}}},
-	}, options)
-	check(err)
-	check(i.plane.GrantSyncerRole(ctx))
-	// What a syncer needs to ask about tokens and rights.
-	_, err = i.clients.RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
-		ObjectMeta: named("meshvm-syncer-identity"),
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "system:auth-delegator"},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: controlplane.SyncerUser}},
-	}, options)
-	check(err)
+	for _, grant := range []func(context.Context) error{i.plane.CreateWatcherRole, i.plane.GrantSyncerRole, i.plane.GrantSyncerIdentityRole} {
+		check(grant(ctx))
+	}
 }
 
 // meshvmctl runs it as the operator, and returns what it says once it has ended well.
@@ -151,5 +142,62 @@ func TestBootstrapWithoutSyncer(t *testing.T) {
 			m.answersNow("reviews.prod.svc."+domain, dns.TypeA, "SERVFAIL")
 			m.coredns.WaitFor(t, "cannot follow syncer")
 		})
+	}
+}
+
+// TestBootstrap goes the operator's way, from nothing to a name that is answered, and on to a token that is renewed.
+func TestBootstrap(t *testing.T) {
+	i := newInstallation(t)
+	kubeconfig, err := i.plane.KubeconfigFor(controlplane.SyncerUser)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func() *programs.Process {
+		return programs.Start(t, programs.Syncer, "--kubeconfig", kubeconfig, "--listen", i.address, "--http-listen", i.http,
+			"--tls-cert-file", i.authority.file("server"), "--tls-private-key-file", i.authority.file("server-key"), "--token-review")
+	}
+	syncer := start()
+	bundle := filepath.Join(t.TempDir(), "vm")
+	i.meshvmctl("bootstrap", "--create-service-account", "--grant", "--out", bundle, "--install-dir", bundle, "--upstream", programs.Upstream(t))
+	m := i.boot(bundle)
+
+	// What only the VM's own namespace may see proves whose the token is.
+	host := "reviews." + i.namespace + ".svc.cluster.local."
+	services := i.clients.CoreV1().Services(i.namespace)
+	service, err := services.Create(t.Context(), &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "reviews", Annotations: map[string]string{"networking.istio.io/exportTo": "."}},
+		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.answers(host, dns.TypeA, service.Spec.ClusterIP)
+	m.answersNow("www.example.net.", dns.TypeA, programs.Outside)
+
+	// The account becomes another, so that tokens of before are worth nothing. Only with the renewed one the VM follows again;
+	// it stays as it is until then.
+	syncer.Stop(t, syscall.SIGTERM)
+	if err := i.plane.DeleteServiceAccount(t.Context(), i.namespace, "vm"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := i.clients.CoreV1().ServiceAccounts(i.namespace).Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "vm"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := services.Delete(t.Context(), "reviews", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	said := i.meshvmctl("token", "--out", filepath.Join(bundle, "token"))
+	m.answersNow(host, dns.TypeA, service.Spec.ClusterIP)
+	start()
+	m.answers(host, dns.TypeA, "NXDOMAIN")
+
+	token, err := os.ReadFile(filepath.Join(bundle, "token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for part := range strings.SplitSeq(strings.TrimSpace(string(token)), ".") {
+		if strings.Contains(said, part) || strings.Contains(m.coredns.Output(), part) {
+			t.Error("A part of the token was printed")
+		}
 	}
 }

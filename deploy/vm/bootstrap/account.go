@@ -14,7 +14,10 @@ import (
 )
 
 // Account is a ServiceAccount, which a VM is known by.
-type Account struct{ Namespace, Name string }
+type Account struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
 
 // String is NAMESPACE/NAME.
 func (a Account) String() string { return a.Namespace + "/" + a.Name }

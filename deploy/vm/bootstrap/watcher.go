@@ -12,17 +12,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/meshvm/meshvm/syncer/identity"
+	"github.com/meshvm/meshvm/syncer/identity/rbac"
 )
 
 // WatcherRole is the ClusterRole of VMs: to watch the registry of the namespace that it is bound in.
-const WatcherRole = "meshvm-watcher"
-
-// The right that a syncer asks the API server for on a VM's behalf.
-const (
-	watchVerb     = "watch"
-	watchGroup    = "meshvm.io"
-	watchResource = "registries"
-)
+const WatcherRole = rbac.ClusterRole
 
 // grantPatience is how long the API server may take to act on a RoleBinding that it has stored.
 const (
@@ -38,8 +32,8 @@ func GrantCommand(account Account) string {
 
 func bindingName(account Account) string { return WatcherRole + "-" + account.Name }
 
-// MayWatch reports whether an account may watch the registry of its namespace, by the rights it has as a
-// ServiceAccount. It asks with a LocalSubjectAccessReview, which the admin of a namespace may create as well.
+// MayWatch reports whether an account may watch the registry of its namespace, as a syncer with --authorization rbac
+// would find. It asks with a LocalSubjectAccessReview, which the admin of a namespace may create as well.
 func (c *Cluster) MayWatch(ctx context.Context, account Account) (bool, error) {
 	who := identity.ServiceAccountUser(account.Namespace, account.Name)
 	review := &authorizationv1.LocalSubjectAccessReview{
@@ -48,14 +42,14 @@ func (c *Cluster) MayWatch(ctx context.Context, account Account) (bool, error) {
 			User:   who.Name,
 			Groups: who.Groups,
 			ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Namespace: account.Namespace, Verb: watchVerb, Group: watchGroup, Resource: watchResource,
+				Namespace: account.Namespace, Verb: rbac.Verb, Group: rbac.Group, Version: "*", Resource: rbac.Resource,
 			},
 		},
 	}
 	answer, err := c.authorization.LocalSubjectAccessReviews(account.Namespace).Create(ctx, review, metav1.CreateOptions{})
 	if err != nil {
 		return false, fmt.Errorf("ask whether ServiceAccount %s may %s %s.%s in namespace %s: %w",
-			account, watchVerb, watchResource, watchGroup, account.Namespace, err)
+			account, rbac.Verb, rbac.Resource, rbac.Group, account.Namespace, err)
 	}
 	return answer.Status.Allowed, nil
 }
