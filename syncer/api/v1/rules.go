@@ -211,10 +211,10 @@ func checkOwner(cluster, namespace, name string) error {
 	if err := checkLabel("namespace", namespace); err != nil {
 		return err
 	}
-	// An object's name may have labels longer than those of DNS.
+	// An object's name is for people only, and may have labels longer than those of DNS.
 	switch {
 	case name == "":
-		return faulty(FaultName, "the object has no name")
+		return checkShown("cluster", cluster)
 	case len(name) > MaxText:
 		return faulty(FaultName, "object %s: its name is longer than %d", quote(name), MaxText)
 	}

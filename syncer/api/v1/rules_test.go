@@ -109,7 +109,7 @@ func TestCheckResource(t *testing.T) {
 		{"an object with a name that is none", key, 1, ofService(func(s *registryv1.Service) { s.Name = "a/b" }), registryv1.FaultName},
 		{"an object of a name with a long label", key, 1, ofService(func(s *registryv1.Service) { s.Name = "db." + strings.Repeat("a", 100) }), ""},
 		{"an object of a name too long", key, 1, ofService(func(s *registryv1.Service) { s.Name = strings.Repeat("a", registryv1.MaxText+1) }), registryv1.FaultName},
-		{"an object of no name", key, 1, ofService(func(s *registryv1.Service) { s.Name = "" }), registryv1.FaultName},
+		{"an object of no name", key, 1, ofService(func(s *registryv1.Service) { s.Name = "" }), ""},
 		{"a slice of no Service", key, 1, ofSlice(func(s *registryv1.EndpointSlice) { s.Service = "" }), registryv1.FaultName},
 		{"a hostname of two labels", key, 1, ofSlice(func(s *registryv1.EndpointSlice) { s.Endpoints[0].Hostname = "a.b" }), registryv1.FaultName},
 		{"an endpoint's name of two labels", key, 1, ofSlice(func(s *registryv1.EndpointSlice) { s.Endpoints[0].Name = "a.b" }), ""},
