@@ -19,13 +19,14 @@ const (
 	handshakePatience = 250 * time.Millisecond
 )
 
-// turns has connections shake hands in the order in which they came, a bounded number at once. Of these fewer compute at
-// once than there are processors to do so: others are to serve VMs meanwhile.
+// turns has connections shake hands in the order in which they came, a bounded number at once. Of these as many compute at
+// once as there are processors, and half as many while strangers abound: the others serve VMs meanwhile.
 type turns struct {
 	credentials.TransportCredentials
 
 	places     chan struct{}
 	processors chan struct{}
+	fewer      chan struct{} // while strangers abound
 	patience   time.Duration
 	stopping   context.Context
 }
@@ -33,7 +34,8 @@ type turns struct {
 func newTurns(stopping context.Context, inner credentials.TransportCredentials, atOnce int, patience time.Duration) *turns {
 	return &turns{
 		TransportCredentials: inner, patience: patience, stopping: stopping,
-		places: make(chan struct{}, atOnce), processors: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		places:     make(chan struct{}, atOnce),
+		processors: make(chan struct{}, runtime.GOMAXPROCS(0)), fewer: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 	}
 }
 
@@ -60,7 +62,7 @@ func (t *turns) ServerHandshake(conn net.Conn) (secured net.Conn, info credentia
 	if on == nil {
 		return t.TransportCredentials.ServerHandshake(conn)
 	}
-	err = on.shake(t.processors, func() error {
+	err = on.shake(t.processors, t.fewer, func() error {
 		secured, info, err = t.TransportCredentials.ServerHandshake(conn)
 		return err
 	})

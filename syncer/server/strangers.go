@@ -10,10 +10,10 @@ import (
 // StrangerBounds bound what connections take until their VM has proved who it is. Zero fields have defaults.
 type StrangerBounds struct {
 	// Share is the part of the processors' time that TLS handshakes may take that come to nothing: those of all sources
-	// that are not known, and again of all that are. One source has half of it. Zero: 0.15.
+	// that are not known, and again of all that are. One source has half of it. Zero: 0.06.
 	Share float64
 	// AtOnce is how many handshakes may have begun, and not have proved anything, before that counts: VMs that all come
-	// at once do not wait for one another. One source has half of them. Zero: 512.
+	// at once do not wait for one another. One source has half of them. Zero: 1,024.
 	AtOnce int
 	// FirstWord is how long a connection may take for the first message of TLS. A VM sends it with the connection, and an
 	// answer on the way may be lost once or twice. Zero: 5 s.
@@ -25,8 +25,8 @@ type StrangerBounds struct {
 }
 
 func (b *StrangerBounds) complete() {
-	orDefault(&b.Share, 0.15)
-	orDefault(&b.AtOnce, 512)
+	orDefault(&b.Share, 0.06)
+	orDefault(&b.AtOnce, 1024)
 	orDefault(&b.FirstWord, 5*time.Second)
 	orDefault(&b.Proving, 15*time.Second)
 	orDefault(&b.Idle, 30*time.Second)
@@ -38,6 +38,9 @@ const (
 	debitOfConnection = 0.1
 	// Bounds of the handshakes a second that the share makes, whatever one seems to cost.
 	leastStrangers, mostStrangers = 50, 5000
+	// Strangers abound when this many connections have come to nothing, at more than so many a second.
+	failuresAtOnce    = 50
+	failuresPerSecond = 25
 	// costOfHandshake is what one is taken to cost before one has been measured.
 	costOfHandshake = time.Millisecond
 	// maxSources is how many sources are remembered, and sourcesPerSweep how many are looked at to make room.
@@ -64,6 +67,7 @@ type strangers struct {
 	cost    time.Duration
 	unknown debits // of all sources that are not known
 	known   debits // of all that are
+	failed  debits // of connections that have come to nothing, wherever from
 	sources map[netip.Prefix]*strangerSource
 }
 
@@ -137,6 +141,20 @@ func (s *strangers) took(cost time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cost += (cost - s.cost) / 16
+}
+
+// failure notes that a connection has come to nothing.
+func (s *strangers) failure() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed.add(1, s.now(), failuresPerSecond, 2*failuresAtOnce)
+}
+
+// abound reports whether many connections come to nothing.
+func (s *strangers) abound() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed.wornOff(s.now(), failuresPerSecond) >= failuresAtOnce
 }
 
 // size is how many sources are remembered.

@@ -113,7 +113,7 @@ func (t *trial) hear() error {
 }
 
 // shake does the part of the handshake that costs.
-func (t *trial) shake(processors chan struct{}, handshake func() error) error {
+func (t *trial) shake(processors, fewer chan struct{}, handshake func() error) error {
 	t.mu.Lock()
 	if t.over {
 		t.mu.Unlock()
@@ -121,6 +121,9 @@ func (t *trial) shake(processors chan struct{}, handshake func() error) error {
 	}
 	t.reason, t.undo = failedHandshake, t.strangers.debit(t.connection.source, debitOfHandshake)
 	t.mu.Unlock()
+	if t.strangers.abound() {
+		processors = fewer
+	}
 	t.processor = &processor{places: processors}
 	t.processor.enter()
 	defer func() {
@@ -164,7 +167,7 @@ func (t *trial) refuse() {
 	if t.over {
 		return
 	}
-	t.failed(failedUnauthenticated)
+	t.fail(failedUnauthenticated)
 	if t.reason == failedUnauthenticated {
 		t.strangers.debit(t.connection.source, debitOfHandshake) // it is not the first one
 	}
@@ -194,13 +197,18 @@ func (t *trial) close() {
 		return
 	case failedUnauthenticated: // which has been counted
 	default:
-		t.failed(t.reason)
+		t.fail(t.reason)
 	}
 	if t.undo == nil {
 		t.strangers.debit(t.connection.source, debitOfConnection)
 	}
 	t.undo = nil
 	t.end()
+}
+
+func (t *trial) fail(reason string) {
+	t.failed(reason)
+	t.strangers.failure()
 }
 
 // end is called with mu held.

@@ -89,7 +89,11 @@ type attacker struct {
 // runAttacker is the strangers' process.
 func runAttacker(in io.Reader, out io.Writer) error {
 	// What strangers take of the processors would be taken elsewhere.
-	if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, 10); err != nil {
+	raw, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
+	if err == nil {
+		err = syscall.Setpriority(syscall.PRIO_PROCESS, 0, min(20-raw+10, 19)) // Linux's call tells 20 less the niceness
+	}
+	if err != nil {
 		return fmt.Errorf("lower the priority: %w", err)
 	}
 	a := &attacker{}
