@@ -37,9 +37,25 @@ fuzz: ## Run every fuzz target for FUZZTIME (10s), and stop at the first finding
 	GO="$(GO)" FUZZTIME="$(FUZZTIME)" sh build/fuzz.sh
 
 .PHONY: lint
-lint: ## Lint, and fail when generated code is stale
+lint: ## Lint, and fail when generated code is stale or a license is not allowed
 	$(TOOL) golangci-lint run
 	sh build/stale.sh
+	$(GO) run ./build/licenses
+
+.PHONY: licenses
+licenses: ## Write the licenses of all that the programs are linked with into bin/licenses/
+	$(GO) run ./build/licenses -out bin/licenses
+
+# Where known vulnerabilities come from. A copy of it does too: VULNDB=file:///srv/vulndb
+VULNDB ?= https://vuln.go.dev
+
+.PHONY: vulncheck
+vulncheck: ## Fail when a program calls code with a known vulnerability; needs the network
+	$(TOOL) govulncheck -db "$(VULNDB)" -tags grpcnotrace ./build/coredns ./build/meshvm-syncer ./build/meshvmctl
+
+.PHONY: sbom
+sbom: build ## Write what each program is made of beside it, as CycloneDX JSON
+	$(GO) run ./build/sbom -version "$(VERSION)" bin/coredns bin/meshvm-syncer bin/meshvmctl
 
 .PHONY: generate
 generate: ## Generate Go from registry.proto
