@@ -76,27 +76,25 @@ func (m Machine) head() []string {
 
 // credentials are the lines of the meshvm block that say whom to trust and as whom to come.
 func (m Machine) credentials() []string {
-	var lines []string
+	authority := m.file(authorityName)
+	if m.IstioAuthority {
+		authority = istioAuthority
+	}
+	lines := []string{"# Whom the syncer's certificate must come from.", "tls " + authority}
 	if m.IstioCertificates {
-		authority := m.file(authorityName)
-		if m.IstioAuthority {
-			authority = istioAuthority
-		}
 		lines = []string{
 			"# The VM's Istio certificate. The agent renews it; meshvm notices.",
 			fmt.Sprintf("tls %s %s %s", istioCertificate, istioKey, authority),
 		}
-	} else {
-		lines = []string{
-			"# Whom the syncer's certificate must come from.",
-			"tls " + m.file(authorityName),
-			"# Who this VM is. It has an end: renew it with meshvmctl token, and put it here",
-			"# whole, by a rename. meshvm notices.",
-			"token " + m.TokenFile(),
-		}
 	}
 	if m.ServerName != "" {
 		lines = append(lines, "tls_servername "+m.ServerName)
+	}
+	if file := m.TokenFile(); file != "" {
+		lines = append(lines,
+			"# Who this VM is. It has an end: renew it with meshvmctl token, and put it here",
+			"# whole, by a rename. meshvm notices.",
+			"token "+file)
 	}
 	return lines
 }

@@ -38,7 +38,7 @@ func TestCorefile(t *testing.T) {
 			m.Upstreams, m.Directory = []string{"192.0.2.53", "[::1]:5353"}, "/opt/mesh"
 		}, map[string][]string{
 			"meshvm": {"meshvm k8s.test {"}, "syncer": {"syncer 192.0.2.1:1 [2001:db8::1]:2"},
-			"tls":       {"tls /opt/mesh/ca.pem", "token /opt/mesh/token", "tls_servername syncer.mesh"},
+			"tls":       {"tls /opt/mesh/ca.pem", "tls_servername syncer.mesh", "token /opt/mesh/token"},
 			"namespace": {"namespace prod", "node vm-1.example.org"}, "forward": {"forward . 192.0.2.53 [::1]:5353 {"},
 		}},
 		"Istio's certificates": {func(m *Machine) { m.IstioCertificates, m.IstioAuthority = true, true }, map[string][]string{
