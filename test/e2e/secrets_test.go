@@ -11,9 +11,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
+	"github.com/meshvm/meshvm/test/controlplane"
 	"github.com/meshvm/meshvm/test/programs"
 )
 
@@ -351,6 +353,73 @@ users: {name: a, user: {token: "%s"}}
 				t.Errorf("exit: got 0, want a failure; it said %s", p.Output())
 			}
 			g.secrets.unsaid(t, "what it says", p.Output())
+		})
+	}
+}
+
+// TestTokensThatAreTakenAreNeverSaid: the same where a syncer looks at tokens, good ones and all others, asks the API
+// server of them, and has credentials of its own for that.
+func TestTokensThatAreTakenAreNeverSaid(t *testing.T) {
+	plane := controlplane.Start(t)
+	g := newGuarded(t)
+	kubeconfig := plane.Kubeconfig()
+	content, err := os.ReadFile(kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(content)) {
+		if name, value, found := strings.Cut(strings.TrimSpace(line), ": "); found && (name == "token" || name == "client-key-data") && len(value) >= window {
+			g.secrets.keep("the kubeconfig's "+name, value)
+		}
+	}
+	namespace := plane.Namespace(t)
+	sign := func(edit func(*controlplane.Token)) string {
+		token := controlplane.Token{Namespace: namespace, ServiceAccount: "vm", Audience: []string{"meshvm"}, Expires: time.Now().Add(time.Hour)}
+		edit(&token)
+		signed, err := plane.SignToken(t.Context(), token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signed
+	}
+	good := sign(func(*controlplane.Token) {})
+	tokens := map[string]string{
+		"good":                good,
+		"expired":             sign(func(token *controlplane.Token) { token.Expires = time.Now().Add(-time.Hour) }),
+		"of another audience": sign(func(token *controlplane.Token) { token.Audience = []string{"vault"} }),
+		"of another issuer":   sign(func(token *controlplane.Token) { token.Issuer = "https://issuer.example" }),
+		"of an unknown key":   sign(func(token *controlplane.Token) { token.KeyID = "unknown" }),
+		"altered":             good[:len(good)-20] + strings.Repeat("A", 20),
+		"cut off":             good[:len(good)/2],
+		"no token":            g.token,
+	}
+	header, _, _ := strings.Cut(good, ".")
+	for name, token := range tokens {
+		// What says how a token is signed is the same in all of them, and no secret.
+		g.secrets.keep("the token that is "+name, strings.TrimPrefix(token, header+"."))
+	}
+	for what, flags := range map[string][]string{
+		"reviewed":         {"--token-review", "--identity-recheck", "1s"},
+		"verified offline": {"--token-jwks", "cluster", "--authorization", "identity"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			http := programs.FreeAddress(t)
+			syncer, address := g.mesh.syncer(g.folder, "server", append(flags, "--kubeconfig", kubeconfig, "--log-level", "debug", "--http-listen", http)...)
+			syncer.WaitFor(t, "serving")
+			for name, token := range tokens {
+				t.Run(name, func(t *testing.T) {
+					file := filepath.Join(t.TempDir(), "token")
+					write(t, filepath.Dir(file), "token", token)
+					m := g.machine(t, address, "tls "+g.mesh.file("root-cert"), "token "+file)
+					if name == "good" && what == "verified offline" {
+						m.answers("reviews.prod.svc.cluster.local.", dns.TypeA, "10.96.0.1")
+					} else {
+						m.coredns.WaitFor(t, "cannot follow syncer")
+					}
+					g.check(t, m)
+				})
+			}
+			g.checkSyncer(t, syncer, http)
 		})
 	}
 }
