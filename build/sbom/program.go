@@ -84,7 +84,7 @@ func sumOf(module *debug.Module) (string, error) {
 	}
 	hash, found := strings.CutPrefix(sum, "h1:")
 	if !found {
-		return "", fmt.Errorf("module %s has sum %q, want one that begins with h1:", module.Path, sum)
+		return "", fmt.Errorf("module %s has sum %q, want one of scheme h1", module.Path, sum)
 	}
 	return hash, nil
 }
