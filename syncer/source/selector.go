@@ -192,11 +192,11 @@ func (t *Translator) holdPod(name objectName, is *workload) {
 	})
 }
 
-func (s *selectingEntry) selector() map[string]string {
-	if s == nil {
+func (e *selectingEntry) selector() map[string]string {
+	if e == nil {
 		return nil
 	}
-	return s.labels
+	return e.labels
 }
 
 func (s *selectingService) selector() map[string]string {
