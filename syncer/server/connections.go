@@ -120,6 +120,14 @@ func (c *connection) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
+// Write implements net.Conn.
+func (c *connection) Write(p []byte) (int, error) {
+	if t := c.trial.Load(); t != nil {
+		return t.write(p)
+	}
+	return c.Conn.Write(p)
+}
+
 // RemoteAddr implements net.Conn. The address leads back to the connection, as it is all of it that gRPC shows to a
 // stream.
 func (c *connection) RemoteAddr() net.Addr { return (*remoteAddress)(c) }

@@ -16,6 +16,9 @@
 // sent. All but the first is admitted like a whole view, as it may hold as much. So is one that has fallen off
 // the log while it was connected: it is told to come again.
 //
+// A connection is on trial until its VM has proved who it is. Of those that never do, few are worked on at once, and
+// where many of them come from further ones are closed as soon as they are accepted.
+//
 // What is bounded: the connections in all, from one address and of one identity; how many VMs are brought up to
 // date at once, how many wait for that and for how long, and others are told when to come again; the frames, and
 // the time that a VM takes to read one; what is kept encoded; and the age of a connection, so that replicas stay

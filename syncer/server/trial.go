@@ -19,8 +19,8 @@ import (
 const (
 	// refusedGrace is how long a VM has to read why it is refused.
 	refusedGrace = time.Second
-	// maxUnprovedBytes is how much it may say: a handshake with the longest chain of certificates that TLS for Go
-	// takes, the headers of a stream, and Hello.
+	// maxUnprovedBytes is how much it may say: a handshake with a long chain of certificates, the headers of a stream,
+	// and Hello.
 	maxUnprovedBytes = 256 << 10
 )
 
@@ -34,7 +34,7 @@ type trial struct {
 	// The goroutine that reads owns these.
 	ahead []byte // that has been read before its turn
 	left  int    // that may still be read
-	// processor is set while a handshake has one.
+	// processor is set while the connection shakes hands, when one goroutine does all.
 	processor *processor
 
 	mu     sync.Mutex
@@ -72,13 +72,25 @@ func (t *trial) read(p []byte) (int, error) {
 	if t.left <= 0 {
 		return 0, errTooTalkative
 	}
-	if t.processor != nil {
-		t.processor.leave()
-		defer t.processor.enter()
-	}
+	defer t.pause()()
 	n, err := t.connection.Conn.Read(p[:min(len(p), t.left)])
 	t.left -= n
 	return n, err
+}
+
+// write is the connection's Write, for which it may have to wait as well.
+func (t *trial) write(p []byte) (int, error) {
+	defer t.pause()()
+	return t.connection.Conn.Write(p)
+}
+
+// pause leaves the processor of a handshake until it goes on.
+func (t *trial) pause() (goOn func()) {
+	if t.processor == nil {
+		return func() {}
+	}
+	t.processor.leave()
+	return t.processor.enter
 }
 
 // Form of a TLS record (RFC 8446, section 5.1).
@@ -169,7 +181,8 @@ func (t *trial) refuse() {
 	}
 	t.fail(failedUnauthenticated)
 	if t.reason == failedUnauthenticated {
-		t.strangers.debit(t.connection.source, debitOfHandshake) // it is not the first one
+		t.strangers.debit(t.connection.source, debitOfHandshake) // on top of the connection's own
+		return
 	}
 	t.reason = failedUnauthenticated
 	t.timer.Reset(refusedGrace)
