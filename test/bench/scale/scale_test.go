@@ -23,6 +23,13 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if os.Getenv(attackerVariable) != "" {
+		if err := runAttacker(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "strangers:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -66,6 +73,33 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestStrangers has strangers come for a moment. No VM loses its connection, and another gets in.
+func TestStrangers(t *testing.T) {
+	var out bytes.Buffer
+	err := run(t.Context(), []string{
+		"-vms", "20", "-services", "500", "-views", "3", "-rounds", "1", "-json",
+		"-scenario", "strangers", "-strangers-seconds", "0.3", "-strangers", "garbage,untrusted,no-token",
+	}, &out)
+	if err != nil {
+		t.Fatalf("run: %v", err)
+	}
+	var got report
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
+		t.Fatalf("the report is no JSON: %v\n%s", err, &out)
+	}
+	for _, kind := range []string{"garbage", "untrusted", "no-token"} {
+		for _, from := range []string{"one address", "many addresses"} {
+			scenario := "strangers: " + kind + ", from " + from
+			for _, name := range []string{"commit to applied, p99, with strangers", "until a VM of the strangers' address is let in", "strangers a second"} {
+				i := slices.IndexFunc(got.Figures, func(f *figure) bool { return f.Scenario == scenario && f.Name == name })
+				if i < 0 || got.Figures[i].Median <= 0 {
+					t.Errorf("%s: no %q in\n%s", scenario, name, &out)
+				}
+			}
+		}
+	}
+}
+
 func TestBadFlagsAreRefused(t *testing.T) {
 	tests := map[string]struct {
 		args []string
@@ -75,6 +109,7 @@ func TestBadFlagsAreRefused(t *testing.T) {
 		"fewer VMs than views": {[]string{"-vms", "2"}, `-vms "2"`},
 		"too many open files":  {[]string{"-vms", "50000"}, "open files"},
 		"unknown scenario":     {[]string{"-scenario", "sleep"}, `-scenario "sleep"`},
+		"unknown strangers":    {[]string{"-strangers", "loud"}, `-strangers "loud"`},
 		"no rounds":            {[]string{"-rounds", "0"}, "one round"},
 	}
 	for name, test := range tests {

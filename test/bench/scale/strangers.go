@@ -113,8 +113,9 @@ func (b *bench) attacked(ctx context.Context, w *watched, late *fleet, what atta
 	if err != nil {
 		return err
 	}
-	// As many seconds more as changes need to be under way while there are strangers only.
-	what.Seconds += 1.5
+	// There are strangers a little before the first change and after the last.
+	lead := min(b.strangersFor/4, time.Second/2)
+	what.Seconds += 3 * lead.Seconds()
 	await, err := launch(ctx, what)
 	if err != nil {
 		return err
@@ -122,7 +123,7 @@ func (b *bench) attacked(ctx context.Context, w *watched, late *fleet, what atta
 	came := make(chan error, 1)
 	late.vms[1].local = what.First
 	go func() { came <- b.comeLate(ctx, w, late, add) }()
-	if err := pause(ctx, time.Second/2); err != nil {
+	if err := pause(ctx, lead); err != nil {
 		return errors.Join(err, <-came)
 	}
 	if err := b.profile(w.syncer, "cpu", fmt.Sprintf("strangers-%s-%d", what.Kind, what.Sources)); err != nil {
@@ -135,6 +136,9 @@ func (b *bench) attacked(ctx context.Context, w *watched, late *fleet, what atta
 	}
 	if err == nil {
 		err = b.profile(w.syncer, "cpu", "")
+	}
+	if err == nil {
+		err = b.profile(w.syncer, "heap", fmt.Sprintf("strangers-heap-%s-%d", what.Kind, what.Sources))
 	}
 	if err := errors.Join(err, <-came); err != nil {
 		return err
