@@ -62,7 +62,8 @@ func (k *keyring) fresh(ctx context.Context) (*keys, error) {
 	good, problem, lately := k.good, k.problem, !k.tried.IsZero() && k.now().Sub(k.tried) < fetchInterval
 	k.mu.Unlock()
 	if !lately {
-		return k.fetch(ctx)
+		// A stranger that leaves meanwhile does not undo the fetch, or it could have the next one begin at once.
+		return k.fetch(context.WithoutCancel(ctx))
 	}
 	return good, problem
 }
@@ -87,7 +88,7 @@ func (k *keyring) fetch(ctx context.Context) (*keys, error) {
 		err = fmt.Errorf("token keys of %s: %w", k.source, err)
 	}
 	if ctx.Err() != nil && err != nil {
-		return nil, err // Who wanted them has gone: that says nothing of the source.
+		return nil, err // The syncer ends: that says nothing of the source.
 	}
 	k.mu.Lock()
 	before := k.problem

@@ -84,7 +84,8 @@ func newWeb(t *testing.T) *web {
 		http.Redirect(answer, request, "/keys", http.StatusFound)
 	})
 	routes.HandleFunc("GET /plain", func(answer http.ResponseWriter, request *http.Request) {
-		http.Redirect(answer, request, "http://"+request.Host+"/keys", http.StatusFound)
+		answer.Header().Set("Location", "http://"+request.Host+"/keys")
+		answer.WriteHeader(http.StatusFound)
 	})
 	routes.HandleFunc("GET /loop", func(answer http.ResponseWriter, request *http.Request) {
 		http.Redirect(answer, request, "/loop", http.StatusFound)

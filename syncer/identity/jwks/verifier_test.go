@@ -43,12 +43,16 @@ type published struct {
 	keys    []byte
 	fault   error
 	fetches int
+	slow    bool // a fetch fails when who wants it has gone
 }
 
-func (p *published) Fetch(context.Context) (string, []byte, error) {
+func (p *published) Fetch(ctx context.Context) (string, []byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.fetches++
+	if p.slow && ctx.Err() != nil {
+		return "", nil, ctx.Err()
+	}
 	return p.issuer, p.keys, p.fault
 }
 
@@ -390,6 +394,29 @@ func TestStrangersCauseNoFetches(t *testing.T) {
 	}
 }
 
+// TestStrangersThatLeaveCauseNoMore: a fetch that one of them has begun counts.
+func TestStrangersThatLeaveCauseNoMore(t *testing.T) {
+	key, other := newKey(t), newKey(t)
+	source := &published{issuer: ours, slow: true}
+	source.publish(t, public("a", key.Public()))
+	clock := &clock{}
+	v := newVerifier(t, Config{Source: source, Now: clock.now})
+	if _, err := v.Authenticate(t.Context(), sign(t, jose.ES256, key)); err != nil {
+		t.Fatal(err)
+	}
+	clock.forward(fetchInterval)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for range 50 {
+		if _, err := v.Authenticate(gone, sign(t, jose.ES256, other, named("b"))); err == nil {
+			t.Error("a stranger: got nil, want an error")
+		}
+	}
+	if got := source.fetched(); got != 2 {
+		t.Errorf("fetches: got %d, want 2", got)
+	}
+}
+
 func TestIssuers(t *testing.T) {
 	key := newKey(t)
 	for name, test := range map[string]struct {
@@ -465,7 +492,7 @@ func TestRun(t *testing.T) {
 // TestWeakKeysAreLeftOut: a key set of them alone is none.
 func TestWeakKeysAreLeftOut(t *testing.T) {
 	t.Setenv("GODEBUG", "rsa1024min=0")
-	weak, err := rsa.GenerateKey(rand.Reader, 1024)
+	weak, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // It is to be refused.
 	if err != nil {
 		t.Fatal(err)
 	}
