@@ -1,10 +1,13 @@
 package meshvm
 
 import (
+	"encoding/base64"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
@@ -157,9 +160,26 @@ func TestStreamFaultsAtStart(t *testing.T) {
 	}
 }
 
+// writeToken writes a JWT of ServiceAccount billing in namespace prod that nobody has signed.
+func writeToken(t *testing.T, dir string, expires time.Time) string {
+	t.Helper()
+	encode := base64.RawURLEncoding.EncodeToString
+	claims := fmt.Sprintf(`{"sub":"system:serviceaccount:prod:billing","exp":%d}`, expires.Unix())
+	file := filepath.Join(dir, "token")
+	token := encode([]byte(`{"alg":"none"}`)) + "." + encode([]byte(claims)) + "." + encode([]byte(tokenSignature))
+	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// tokenSignature is what nobody may ever see of a token.
+const tokenSignature = "0123456789 signature 0123456789"
+
 func TestMirrorMetrics(t *testing.T) {
 	p, by := newFollowers(), new(run)
 	config := following(t, "vm")
+	config.TokenFile = writeToken(t, t.TempDir(), time.Unix(4102444800, 0))
 	f := claim(t, p, config, by)
 	defer p.release(config, by)
 	load(t, f)
@@ -169,6 +189,15 @@ func TestMirrorMetrics(t *testing.T) {
 coredns_meshvm_resources{namespace="vm",syncers="127.0.0.1:1"} 29
 `)
 	if err := testutil.CollectAndCompare(p, want, "coredns_meshvm_resources"); err != nil {
+		t.Error(err)
+	}
+	// No syncer is there, and the token is known to end all the same.
+	want = strings.NewReader(`
+# HELP coredns_meshvm_credential_expiry_timestamp_seconds When the credential in the VM's files ends, by kind: certificate or token.
+# TYPE coredns_meshvm_credential_expiry_timestamp_seconds gauge
+coredns_meshvm_credential_expiry_timestamp_seconds{credential="token",namespace="vm",syncers="127.0.0.1:1"} 4.1024448e+09
+`)
+	if err := testutil.CollectAndCompare(p, want, "coredns_meshvm_credential_expiry_timestamp_seconds"); err != nil {
 		t.Error(err)
 	}
 	if problems, err := testutil.CollectAndLint(p); err != nil || len(problems) > 0 {

@@ -94,6 +94,7 @@ var (
 	revisionDesc  = mirrorGauge("revision", "Revision of the registry that the mirror is at, within its generation.", "generation")
 	connectedDesc = mirrorGauge("connected", "Whether a syncer is connected (1) or not (0).")
 	stalenessDesc = mirrorGauge("staleness_seconds", "Time since the registry was last known to be current.")
+	expiryDesc    = mirrorGauge("credential_expiry_timestamp_seconds", "When the credential in the VM's files ends, by kind: certificate or token.", "credential")
 )
 
 func mirrorGauge(name, help string, labels ...string) *prometheus.Desc {
@@ -102,7 +103,7 @@ func mirrorGauge(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements prometheus.Collector.
 func (p *followers) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{resourcesDesc, revisionDesc, connectedDesc, stalenessDesc} {
+	for _, desc := range []*prometheus.Desc{resourcesDesc, revisionDesc, connectedDesc, stalenessDesc, expiryDesc} {
 		descs <- desc
 	}
 }
@@ -125,11 +126,17 @@ func (p *followers) Collect(metrics chan<- prometheus.Metric) {
 		position := state.Position()
 		gauge(resourcesDesc, float64(state.Resources()))
 		gauge(revisionDesc, float64(position.GetRevision()), position.GetGeneration())
+		status := held.client.Status()
 		connected := 0.0
-		if held.client.Status().Address != "" {
+		if status.Address != "" {
 			connected = 1
 		}
 		gauge(connectedDesc, connected)
+		for _, credential := range status.Credentials {
+			if !credential.Expires.IsZero() {
+				gauge(expiryDesc, float64(credential.Expires.Unix()), string(credential.Kind))
+			}
+		}
 		if !held.mirror.ConfirmedAt().IsZero() {
 			gauge(stalenessDesc, held.mirror.Age().Seconds())
 		}

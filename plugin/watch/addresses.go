@@ -15,18 +15,21 @@ type addresses struct {
 	avoided string
 	// held are addresses whose syncer asked to be left alone until then.
 	held map[string]time.Time
+	// barred are addresses whose syncer does not let this VM in, or that cannot be shown a credential, until when
+	// they are tried again.
+	barred map[string]time.Time
 }
 
 func newAddresses(all []string) addresses {
-	return addresses{all: distinct(all), held: make(map[string]time.Time)}
+	return addresses{all: distinct(all), held: make(map[string]time.Time), barred: make(map[string]time.Time)}
 }
 
 // order is the preferred address, then the others at random, the avoided one last, without those that
-// are held.
+// are held or barred.
 func (a *addresses) order(now time.Time) []string {
 	order := make([]string, 0, len(a.all))
 	for _, address := range a.all {
-		if !a.held[address].After(now) {
+		if a.wait(address, now) == 0 {
 			order = append(order, address)
 		}
 	}
@@ -64,12 +67,26 @@ func (a *addresses) avoid(address string) {
 // hold leaves an address alone until then.
 func (a *addresses) hold(address string, until time.Time) { a.held[address] = until }
 
-// free is how long until some address is not held; zero where one is not held now.
+// bar leaves an address alone until then, or until pardon.
+func (a *addresses) bar(address string, until time.Time) { a.barred[address] = until }
+
+// pardon lets barred addresses be tried again. It reports whether there were any.
+func (a *addresses) pardon() bool {
+	found := len(a.barred) > 0
+	clear(a.barred)
+	return found
+}
+
+// wait is how long an address is to be left alone yet.
+func (a *addresses) wait(address string, now time.Time) time.Duration {
+	return max(0, a.held[address].Sub(now), a.barred[address].Sub(now))
+}
+
+// free is how long until some address is neither held nor barred; zero where one is not now.
 func (a *addresses) free(now time.Time) time.Duration {
 	var least time.Duration
 	for i, address := range a.all {
-		wait := max(0, a.held[address].Sub(now))
-		if i == 0 || wait < least {
+		if wait := a.wait(address, now); i == 0 || wait < least {
 			least = wait
 		}
 	}

@@ -52,10 +52,16 @@ func (a *authority) pool() *x509.CertPool {
 // issue writes a certificate for a name and for loopback, and its key.
 func (a *authority) issue(t *testing.T, dir, name string) (cert, key string) {
 	t.Helper()
+	return a.issueFor(t, dir, name, time.Hour)
+}
+
+// issueFor issues a certificate that ends after so long.
+func (a *authority) issueFor(t *testing.T, dir, name string, life time.Duration) (cert, key string) {
+	t.Helper()
 	private := newKey(t)
 	leaf := sign(t, &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(life),
 		DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, a.certificate, private, a.key)

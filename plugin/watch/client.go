@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,8 +20,7 @@ type Client struct {
 	observer Observer
 	limits   limits
 	dial     dialFunc
-	// tls is nil where the connection is plaintext.
-	tls *tlsSource
+	files    *credentialFiles
 
 	running atomic.Bool
 	status  statusBoard
@@ -28,7 +28,9 @@ type Client struct {
 	// What follows belongs to Run.
 	addresses addresses
 	backoff   backoff
-	faults    faults
+	// refusals is the backoff after a syncer did not let this VM in: somebody has to change something first.
+	refusals backoff
+	faults   faults
 	// trust is how far what the mirror holds is to be relied on by the next stream.
 	trust trust
 	// repaired is when a repair was last asked for at once.
@@ -65,22 +67,24 @@ func newClient(config Config, m *mirror.Mirror, log *slog.Logger, observer Obser
 		dial:       dialTCP(config.Insecure, limits.connect),
 		addresses:  newAddresses(config.Addresses),
 		backoff:    backoff{base: limits.retryBase, cap: limits.retryCap},
+		refusals:   backoff{base: limits.refusalBase, cap: limits.refusalCap},
 		faults:     newFaults(log, limits.report),
 		lossLogged: true,
 	}
-	if config.Insecure {
-		return c, nil
-	}
-	source, err := newTLSSource(config.TLS, config.ServerName, log)
+	files, err := newCredentialFiles(config, limits, log)
 	if err != nil {
 		return nil, fmt.Errorf("follow syncer: %w", err)
 	}
-	c.tls = source
+	c.files = files
 	return c, nil
 }
 
 // Status is where the Client stands. It is safe for concurrent use.
-func (c *Client) Status() Status { return c.status.read() }
+func (c *Client) Status() Status {
+	present := c.status.read()
+	present.Credentials = c.files.credentials()
+	return present
+}
 
 // Run follows one syncer at a time until the context ends, and returns when no goroutine and no
 // connection of it is left. It returns the context's error. Only one Run may run at a time.
@@ -89,29 +93,47 @@ func (c *Client) Run(ctx context.Context) error {
 		return errors.New("follow syncer: already running")
 	}
 	defer c.running.Store(false)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	seen := c.files.stamps()
+	watching.Go(func() { c.files.watch(ctx, seen) })
 	c.status.change(func(s *Status) { s.Since = time.Now() })
 	for ctx.Err() == nil {
-		if again := c.tryEach(ctx); again || ctx.Err() != nil {
+		again, refused := c.tryEach(ctx)
+		if again || ctx.Err() != nil {
 			continue
 		}
-		pause(ctx, max(c.backoff.next(), c.addresses.free(time.Now())))
+		delay := c.addresses.free(time.Now())
+		if !refused {
+			delay = max(delay, c.backoff.next())
+		}
+		c.pause(ctx, delay)
 	}
 	return context.Cause(ctx)
 }
 
 // tryEach tries the addresses in turn until one was in step for a while, and reports whether to begin
-// again at once.
-func (c *Client) tryEach(ctx context.Context) (again bool) {
+// again at once, or else whether all that were tried have refused.
+func (c *Client) tryEach(ctx context.Context) (again, refused bool) {
+	refused = true
 	for _, address := range c.addresses.order(time.Now()) {
 		end := c.follow(ctx, address)
 		for end.repair() && c.mayRepair() && ctx.Err() == nil {
 			end = c.follow(ctx, address)
 		}
 		if ctx.Err() != nil {
-			return false
+			return false, false
 		}
-		if hint := min(end.failure.hint, c.limits.hintCap); hint > 0 {
-			c.addresses.hold(address, time.Now().Add(hint))
+		if end.failure.refused() {
+			if c.files.reread() {
+				return true, true // It was not what the files hold that was refused.
+			}
+			c.bar(address, end)
+		} else {
+			refused = false
+			if hint := min(end.failure.hint, c.limits.hintCap); hint > 0 {
+				c.addresses.hold(address, time.Now().Add(hint))
+			}
 		}
 		if end.failure.cause == CauseSilent || end.failure.cause == CauseTimeout {
 			c.addresses.avoid(address)
@@ -120,10 +142,27 @@ func (c *Client) tryEach(ctx context.Context) (again bool) {
 			c.addresses.choose()
 		}
 		if end.synced {
-			return c.wasSteady(end)
+			return c.wasSteady(end), refused
 		}
 	}
-	return false
+	return false, refused
+}
+
+// bar leaves an address alone whose syncer has refused. A refusal after a stream that lived longer than it would cost
+// now is the first again.
+func (c *Client) bar(address string, end ending) {
+	if end.synced && end.lived >= c.refusals.ceiling() {
+		c.refusals.reset()
+	}
+	delay := max(c.refusals.next(), min(end.failure.hint, c.limits.refusalCap))
+	c.addresses.bar(address, time.Now().Add(delay))
+}
+
+// pardon has addresses tried again that have refused, because the credential is another now. It reports whether
+// there were any.
+func (c *Client) pardon() bool {
+	c.refusals.reset()
+	return c.addresses.pardon()
 }
 
 // wasSteady resets the backoff after a stream that lived longer than the delay that a failure would
@@ -151,12 +190,20 @@ func (c *Client) mayRepair() bool {
 	return true
 }
 
-// pause waits, or less when the context ends.
-func pause(ctx context.Context, delay time.Duration) {
+// pause waits, or less when the context ends, or when files have changed after a refusal.
+func (c *Client) pause(ctx context.Context, delay time.Duration) {
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case <-c.files.changed:
+			if c.pardon() {
+				return
+			}
+		}
 	}
 }

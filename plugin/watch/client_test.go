@@ -2,6 +2,7 @@ package watch
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -245,7 +246,7 @@ func TestFollow(t *testing.T) {
 			call.send(t, proof(3, a), proof(3, a))
 			v.settle()
 			since := time.Now()
-			if got, want := v.client.Status(), (Status{Address: first, Since: since, Synced: true}); got != want {
+			if got, want := v.client.Status(), (Status{Address: first, Since: since, Synced: true}); !reflect.DeepEqual(got, want) {
 				t.Errorf("status in step is %+v, want %+v", got, want)
 			}
 			v.line().cut.Store(true)

@@ -18,7 +18,8 @@ type Config struct {
 	TLS TLSFiles
 	// ServerName is the name, or the SPIFFE ID, expected in a syncer's certificate. Empty: the host of its address.
 	ServerName string
-	// TokenFile holds a bearer token. It is read for every connection. Empty: no token is sent.
+	// TokenFile holds a bearer token. It is read for every connection, and looked at every second. Empty: no token is
+	// sent.
 	TokenFile string
 	// Insecure is plaintext. Every address must then be on loopback: a literal address or `localhost`.
 	Insecure bool
@@ -28,7 +29,8 @@ type Config struct {
 	Node, Version string
 }
 
-// TLSFiles are PEM files. They are read again for every connection, so that they may be rotated.
+// TLSFiles are PEM files. They are read again for every connection, and looked at every second, so that they may be
+// rotated.
 type TLSFiles struct {
 	// CertFile and KeyFile are the client's certificate chain and key: both or none.
 	CertFile, KeyFile string

@@ -30,6 +30,8 @@ type tlsSource struct {
 	log        *slog.Logger
 
 	current *tls.Config
+	// credential is the client certificate of current. Its zero value: there is none.
+	credential Credential
 	// read is the digest of the files that current is made of.
 	read [sha256.Size]byte
 	// fault is what is wrong with the files now, as it was logged. Empty: nothing.
@@ -81,24 +83,30 @@ func (s *tlsSource) load() error {
 	if s.current != nil && read == s.read {
 		return nil
 	}
-	config, err := s.parse(content[0], content[1], content[2])
+	config, credential, err := s.parse(content[0], content[1], content[2])
 	if err != nil {
 		return err
 	}
 	if s.current != nil {
 		s.log.Info("TLS files reloaded", "cert", s.files.CertFile, "ca", s.files.CAFile)
 	}
-	s.current, s.read = config, read
+	s.current, s.credential, s.read = config, credential, read
 	return nil
 }
 
-func (s *tlsSource) parse(cert, key, ca []byte) (*tls.Config, error) {
+func (s *tlsSource) parse(cert, key, ca []byte) (*tls.Config, Credential, error) {
+	var credential Credential
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.serverName}
 	if s.files.CertFile != "" {
 		pair, err := tls.X509KeyPair(cert, key)
 		if err != nil {
-			return nil, fmt.Errorf("client certificate %s with key %s: %w", s.files.CertFile, s.files.KeyFile, err)
+			return nil, Credential{}, fmt.Errorf("client certificate %s with key %s: %w", s.files.CertFile, s.files.KeyFile, err)
 		}
+		leaf, err := x509.ParseCertificate(pair.Certificate[0])
+		if err != nil {
+			return nil, Credential{}, fmt.Errorf("client certificate %s: %w", s.files.CertFile, err)
+		}
+		credential = certificateCredential(s.files.CertFile, leaf)
 		// Unlike Certificates, this also sends a certificate that the server's list of authorities does
 		// not cover: the server's refusal then says why.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
@@ -106,14 +114,14 @@ func (s *tlsSource) parse(cert, key, ca []byte) (*tls.Config, error) {
 	if s.files.CAFile != "" {
 		pool, err := parseAuthorities(ca)
 		if err != nil {
-			return nil, fmt.Errorf("certificate authorities %s: %w", s.files.CAFile, err)
+			return nil, Credential{}, fmt.Errorf("certificate authorities %s: %w", s.files.CAFile, err)
 		}
 		config.RootCAs = pool
 	}
 	if IsSPIFFEID(s.serverName) {
 		expectSPIFFEID(config, s.serverName)
 	}
-	return config, nil
+	return config, credential, nil
 }
 
 // parseAuthorities takes every certificate of a bundle. CertPool's own parser skips broken ones.

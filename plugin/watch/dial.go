@@ -47,6 +47,13 @@ const window = 1 << 20
 
 // connect makes a connection ready with the credentials that are on disk now. Nothing is sent yet.
 func (c *Client) connect(address string) (*connection, error) {
+	taken, fresh := c.files.take()
+	if fresh {
+		c.pardon()
+	}
+	if taken.fault != nil {
+		return nil, taken.fault
+	}
 	conn := &connection{}
 	options := []grpc.DialOption{
 		grpc.WithContextDialer(conn.track(c.dial, address)),
@@ -63,17 +70,13 @@ func (c *Client) connect(address string) (*connection, error) {
 		grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), grpc.WithDisableHealthCheck(),
 		grpc.WithNoProxy(), grpc.WithIdleTimeout(0),
 	}
-	if c.tls != nil {
-		options = append(options, grpc.WithTransportCredentials(explainedTLS{credentials.NewTLS(c.tls.config())}))
+	if taken.tls != nil {
+		options = append(options, grpc.WithTransportCredentials(explainedTLS{credentials.NewTLS(taken.tls)}))
 	} else {
 		options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	}
-	if c.config.TokenFile != "" {
-		token, err := readToken(c.config.TokenFile, c.config.Insecure)
-		if err != nil {
-			return nil, err
-		}
-		options = append(options, grpc.WithPerRPCCredentials(token))
+	if taken.token != nil {
+		options = append(options, grpc.WithPerRPCCredentials(*taken.token))
 	}
 	// The passthrough scheme leaves the look-up of names to the dialer.
 	client, err := grpc.NewClient("passthrough:///"+url.PathEscape(address), options...)

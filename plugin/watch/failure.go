@@ -44,6 +44,8 @@ const (
 	CauseAborted Cause = "aborted"
 	// CauseAged: the syncer asks its VMs, each after some time, to connect anew to any syncer.
 	CauseAged Cause = "aged"
+	// CauseRenewed: this VM ended the stream to go on with a newer credential.
+	CauseRenewed Cause = "renewed"
 	// CauseEnded: the syncer ended the stream without an error.
 	CauseEnded Cause = "ended"
 	// CauseRefused: the syncer said something that cannot be followed.
@@ -106,8 +108,20 @@ type failure struct {
 	err   error
 	// hint is how long the syncer asks to be left alone. Zero: it does not say.
 	hint time.Duration
-	// again: the syncer asks for nothing but that the stream is opened anew.
+	// again: nothing is wrong, and the stream is to be opened anew.
 	again bool
+	// reason is why the syncer does not let this VM in, one of registryv1.Refused…. Empty: it does not say.
+	reason string
+}
+
+// refused reports whether to try again soon is of no use: not before somebody has changed something.
+func (f *failure) refused() bool {
+	switch f.cause {
+	case CauseCredentials, CauseTLS, CauseUnauthenticated, CausePermissionDenied:
+		return true
+	default:
+		return false
+	}
 }
 
 // Error implements error.
@@ -158,7 +172,7 @@ func classify(ctx context.Context, err error, trailer metadata.MD) *failure {
 		cause: causeOf(said),
 		err:   fmt.Errorf("%s: %s", said.Code(), bounded(said.Message())),
 		hint:  retryHint(said, trailer),
-		again: asksAgain(said),
+		again: infoReason(said) == registryv1.ReasonComeAgain, reason: knownReason(infoReason(said)),
 	}
 }
 
@@ -191,14 +205,15 @@ func causeOf(said *status.Status) Cause {
 	}
 }
 
-// asksAgain reports whether a stream ended for no fault, but so that it is opened anew.
-func asksAgain(said *status.Status) bool {
+// infoReason is why the syncer says that it ended the stream: the reason of its own google.rpc.ErrorInfo. Empty: it
+// does not say.
+func infoReason(said *status.Status) string {
 	for _, detail := range said.Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == registryv1.ErrorDomain && info.GetReason() == registryv1.ReasonComeAgain {
-			return true
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == registryv1.ErrorDomain {
+			return info.GetReason()
 		}
 	}
-	return false
+	return ""
 }
 
 // retryHint is how long a syncer asks to be left alone: google.rpc.RetryInfo in the status, or else

@@ -20,6 +20,11 @@ type limits struct {
 	keepaliveTime, keepaliveTimeout time.Duration
 	// retryBase and retryCap bound the backoff, hintCap what a syncer may ask for.
 	retryBase, retryCap, hintCap time.Duration
+	// refusalBase and refusalCap bound the backoff after a refusal.
+	refusalBase, refusalCap time.Duration
+	// poll is how often the files of credentials are looked at. renewal is how long a stream goes on at most
+	// when they hold a newer one.
+	poll, renewal time.Duration
 	// repair is the least time between two repairs that are asked for at once.
 	repair time.Duration
 	// ack is the least time between two Acks.
@@ -47,6 +52,10 @@ var defaultLimits = limits{
 	retryBase:        250 * time.Millisecond,
 	retryCap:         30 * time.Second,
 	hintCap:          2 * time.Minute,
+	refusalBase:      10 * time.Second,
+	refusalCap:       5 * time.Minute,
+	poll:             time.Second,
+	renewal:          5 * time.Minute,
 	repair:           30 * time.Second,
 	ack:              100 * time.Millisecond,
 	report:           time.Minute,

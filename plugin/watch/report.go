@@ -18,6 +18,7 @@ type faults struct {
 type faultKey struct {
 	message, address string
 	cause            Cause
+	reason           string
 }
 
 type fault struct {
@@ -29,10 +30,10 @@ func newFaults(log *slog.Logger, every time.Duration) faults {
 	return faults{log: log, every: every, last: make(map[faultKey]fault)}
 }
 
-// report logs that there is no stream to an address, or none any more. It returns whether it did.
-func (f *faults) report(message, address string, failed *failure) bool {
+// report logs that there is no stream to an address, or none any more, and what to do. It returns whether it did.
+func (f *faults) report(message, address string, failed *failure, remedy string) bool {
 	now := time.Now()
-	key := faultKey{message, address, failed.cause}
+	key := faultKey{message, address, failed.cause, failed.reason}
 	last, seen := f.last[key]
 	if seen && now.Sub(last.logged) < f.every {
 		last.unsaid++
@@ -40,6 +41,9 @@ func (f *faults) report(message, address string, failed *failure) bool {
 		return false
 	}
 	attributes := []any{"address", address, "cause", string(failed.cause), "error", failed.err}
+	if failed.refused() {
+		attributes = append(attributes, "remedy", remedy)
+	}
 	if last.unsaid > 0 {
 		attributes = append(attributes, "not_logged_since", last.unsaid)
 	}

@@ -33,6 +33,7 @@ type running struct {
 var quick = func() limits {
 	l := defaultLimits
 	l.retryBase, l.retryCap = time.Millisecond, 10*time.Millisecond
+	l.refusalBase, l.refusalCap = time.Millisecond, 10*time.Millisecond
 	return l
 }()
 

@@ -17,6 +17,36 @@ type Status struct {
 	// the fault has gone.
 	LastError   string
 	LastErrorAt time.Time
+	// Credentials are what the files hold now: what the next stream is opened with.
+	Credentials []Credential
+	// Problem is what keeps the mirror from being in step. Nil: nothing, or a stream has only just begun.
+	Problem *Problem
+}
+
+// Problem is why no syncer is followed, and what to do. It holds nothing of a secret.
+type Problem struct {
+	// Since is when the mirror was in step last, or Run began; At is when this came last.
+	Since, At time.Time
+	// Address is the syncer that it came with.
+	Address string
+	Cause   Cause
+	// Reason is what a syncer says that does not let this VM in, one of registryv1.Refused…, or empty.
+	Reason string
+	// Message is what went wrong, in the syncer's words where it has said something. Remedy is what to do; empty:
+	// nothing but to wait.
+	Message, Remedy string
+}
+
+// suffer notes a failure. One that somebody must do something about stays until the mirror is in step again, or
+// another such takes its place: that another syncer is away says less.
+func (s *Status) suffer(problem Problem, failed *failure) {
+	if known := s.Problem; known != nil {
+		if (&failure{cause: known.Cause}).refused() && !failed.refused() {
+			return
+		}
+		problem.Since = known.Since
+	}
+	s.Problem = &problem
 }
 
 // statusBoard holds a Status that any goroutine may read.

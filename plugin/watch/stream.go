@@ -33,13 +33,13 @@ func (e ending) repair() bool {
 func (c *Client) follow(ctx context.Context, address string) ending {
 	s := newSession(c.mirror, c.observer, c.trust, c.limits.staged)
 	var welcomed time.Time
-	failed := c.converse(ctx, address, s, func() {
+	failed := c.converse(ctx, address, s, func(interrupt context.CancelCauseFunc) {
 		if welcomed.IsZero() {
 			welcomed = time.Now()
 			c.enter(address, welcomed, s.welcome.GetMode())
 		}
 		if s.synced {
-			c.inStep(address, s)
+			c.inStep(address, s, interrupt)
 		}
 	})
 	if failed.cause == CauseOther && s.comparing != nil {
@@ -56,8 +56,8 @@ func (c *Client) follow(ctx context.Context, address string) ending {
 }
 
 // converse opens a stream and takes what comes until it ends. It calls progress after every message that
-// was good.
-func (c *Client) converse(ctx context.Context, address string, s *session, progress func()) (failed *failure) {
+// was good, with what ends the stream for a cause.
+func (c *Client) converse(ctx context.Context, address string, s *session, progress func(interrupt context.CancelCauseFunc)) (failed *failure) {
 	conn, err := c.connect(address)
 	if err != nil {
 		return &failure{cause: CauseCredentials, err: err}
@@ -71,6 +71,7 @@ func (c *Client) converse(ctx context.Context, address string, s *session, progr
 	ctx, cancel := context.WithCancelCause(ctx)
 	guard := newWatchdog(cancel)
 	defer guard.disarm()
+	defer c.files.detach()
 	var sender sync.WaitGroup
 	defer sender.Wait()
 	defer cancel(nil)
@@ -108,7 +109,7 @@ func (c *Client) converse(ctx context.Context, address string, s *session, progr
 		if acknowledge {
 			acks.acknowledge(c.mirror.State().Position().GetRevision())
 		}
-		progress()
+		progress(cancel)
 		patience := c.limits.silence(time.Duration(s.welcome.GetHeartbeatIntervalMillis()) * time.Millisecond)
 		guard.arm(patience, &failure{cause: CauseSilent, err: fmt.Errorf("no message for %s", patience)})
 		// Nothing is to be acknowledged before a Compare is over, so this goroutine is the only one that
@@ -135,12 +136,13 @@ func (c *Client) enter(address string, now time.Time, mode registryv1.Mode) {
 }
 
 // inStep notes that the mirror equals the syncer's view. Only the first time on a stream is news.
-func (c *Client) inStep(address string, session *session) {
+func (c *Client) inStep(address string, session *session, interrupt context.CancelCauseFunc) {
 	if c.status.read().Synced {
 		return
 	}
 	c.addresses.prefer(address)
-	c.status.change(func(s *Status) { s.Synced = true })
+	c.files.attach(interrupt)
+	c.status.change(func(s *Status) { s.Synced, s.Problem = true, nil })
 	if c.lossLogged {
 		c.lossLogged = false
 		state := c.mirror.State()
@@ -152,12 +154,22 @@ func (c *Client) inStep(address string, session *session) {
 // leave notes how a stream ended, or that there was none.
 func (c *Client) leave(address string, end ending) {
 	now := time.Now()
+	todo := remedy(end.failure, c.files.credentials(), c.config)
 	c.status.change(func(s *Status) {
+		since := s.Since
 		if s.Address != "" {
 			s.Address, s.Since, s.Synced = "", now, false
+			since = now
 		}
-		if end.failure.cause != CauseStopped {
-			s.LastError, s.LastErrorAt = fmt.Sprintf("%s: %s", address, end.failure.err), now
+		if end.failure.cause == CauseStopped || end.failure.cause == CauseRenewed {
+			return
+		}
+		s.LastError, s.LastErrorAt = fmt.Sprintf("%s: %s", address, end.failure.err), now
+		if !end.failure.again {
+			s.suffer(Problem{
+				Since: since, At: now, Address: address, Cause: end.failure.cause, Reason: end.failure.reason,
+				Message: end.failure.err.Error(), Remedy: todo,
+			}, end.failure)
 		}
 	})
 	if end.welcomed {
@@ -167,12 +179,14 @@ func (c *Client) leave(address string, end ending) {
 	}
 	switch {
 	case end.failure.cause == CauseStopped:
+	case end.failure.cause == CauseRenewed:
+		c.log.Info("opening the stream anew with a newer credential", "address", address)
 	case end.synced:
 		if end.lived >= c.limits.report {
 			c.faults.forget(address)
 		}
-		c.lossLogged = c.faults.report("lost syncer", address, end.failure) || c.lossLogged
+		c.lossLogged = c.faults.report("lost syncer", address, end.failure, todo) || c.lossLogged
 	default:
-		c.lossLogged = c.faults.report("cannot follow syncer", address, end.failure) || c.lossLogged
+		c.lossLogged = c.faults.report("cannot follow syncer", address, end.failure, todo) || c.lossLogged
 	}
 }

@@ -26,6 +26,8 @@ type virtual struct {
 	lines    map[string]*line
 	ended    chan error
 	stop     context.CancelFunc
+	// jumped is how far the time of day has jumped ahead, as after a suspension.
+	jumped atomic.Int64
 }
 
 // line is the way to one syncer.
@@ -90,6 +92,12 @@ func (c *frozenConn) Read(b []byte) (int, error) {
 // leaves behind makes it fail.
 func inVirtualTime(t *testing.T, m *mirror.Mirror, addresses []string, play func(*virtual)) {
 	t.Helper()
+	inVirtualTimeWith(t, m, addresses, func(*Config) {}, play)
+}
+
+// inVirtualTimeWith has settings edited before the client begins, under the fake clock.
+func inVirtualTimeWith(t *testing.T, m *mirror.Mirror, addresses []string, edit func(*Config), play func(*virtual)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		v := &virtual{
 			t: t, mirror: m, recorder: newRecorder(), log: &logBook{},
@@ -101,15 +109,17 @@ func inVirtualTime(t *testing.T, m *mirror.Mirror, addresses []string, play func
 			v.lines[address], dials[address] = l, l.dial
 			v.syncers[address] = startSyncer(t, l.listener)
 		}
-		client, err := New(Config{
-			Addresses: addresses, Insecure: true, Namespace: view, Node: "vm-1", Version: "1.0",
-		}, m, v.log.logger(), v.recorder)
+		config := Config{Addresses: addresses, Insecure: true, Namespace: view, Node: "vm-1", Version: "1.0"}
+		edit(&config)
+		client, err := New(config, m, v.log.logger(), v.recorder)
 		if err != nil {
 			t.Fatalf("New: %v", err)
 		}
 		client.dial = dialOnly(dials)
 		// The longest delay every time, so that tests can tell.
-		client.backoff.jitter = func(ceiling time.Duration) time.Duration { return ceiling }
+		longest := func(ceiling time.Duration) time.Duration { return ceiling }
+		client.backoff.jitter, client.refusals.jitter, client.files.jitter = longest, longest, longest
+		client.files.now = func() time.Time { return time.Now().Add(time.Duration(v.jumped.Load())) }
 		v.client = client
 		ctx, cancel := context.WithCancel(t.Context())
 		v.stop = cancel
