@@ -152,7 +152,7 @@ func TestNames(t *testing.T) {
 // TestTopLevel holds what a newcomer sees first. Files that start with a dot, and
 // bin, which git ignores, do not count.
 func TestTopLevel(t *testing.T) {
-	want := []string{"LICENSE", "Makefile", "README.md", "build", "corefile", "deploy", "go.mod", "go.sum", "plugin", "syncer", "test"}
+	want := []string{"LICENSE", "Makefile", "README.md", "SECURITY.md", "build", "corefile", "deploy", "go.mod", "go.sum", "plugin", "syncer", "test"}
 	entries, err := os.ReadDir(root(t))
 	if err != nil {
 		t.Fatal(err)
