@@ -68,9 +68,6 @@ func (m *Meshvm) resolveTarget(q *query, target string) (*dns.Msg, outcome) {
 // Nil: it cannot be resolved now.
 func (m *Meshvm) lookUp(q *query, target string, aliases int) *dns.Msg {
 	ctx := context.WithValue(q.ctx, dnsserver.LoopKey{}, aliases)
-	if m.config.RebindProtection != nil {
-		ctx = context.WithValue(ctx, aliasKey{}, true)
-	}
 	state := request.Request{W: q.w, Req: q.r}
 	resolved, err := upstream.New().Lookup(ctx, state, target, q.qtype)
 	if err == nil && resolved != nil && (resolved.Rcode == dns.RcodeSuccess || resolved.Rcode == dns.RcodeNameError) {

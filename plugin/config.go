@@ -55,9 +55,6 @@ type Config struct {
 	// Pods says whether names of pods are answered.
 	Pods PodMode
 
-	// RebindProtection says which answers of others are refused. Nil: none.
-	RebindProtection *RebindProtection
-
 	// Fall says for which names inside Zones a miss goes on to the next plugin.
 	Fall fall.F
 }

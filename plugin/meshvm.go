@@ -70,7 +70,7 @@ func (m *Meshvm) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 	reply, outcome := m.resolve(&q)
 	requests[outcome].Inc()
 	if outcome == passed {
-		return plugin.NextOrFailure(m.Name(), m.Next, ctx, m.guard(&q), r)
+		return plugin.NextOrFailure(m.Name(), m.Next, ctx, w, r)
 	}
 	if q.qtype == dns.TypeSRV {
 		fitAdditional(&q, reply)

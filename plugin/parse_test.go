@@ -2,7 +2,6 @@ package meshvm
 
 import (
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -103,23 +102,6 @@ func TestParse(t *testing.T) {
 		}`, defaults(func(c *Config) {
 			c.Syncers = []string{"192.0.2.1:15054"}
 			c.TLSServerName = "syncer.example.org"
-		})},
-		{"rebind_protection", `meshvm {
-			syncer 192.0.2.1:15054
-			rebind_protection
-		}`, defaults(func(c *Config) {
-			c.Syncers = []string{"192.0.2.1:15054"}
-			c.RebindProtection = &RebindProtection{Ranges: defaultRebindRanges}
-		})},
-		{"rebind_protection with ranges and exceptions", `meshvm {
-			syncer 192.0.2.1:15054
-			rebind_protection 10.96.0.0/12 fd00::/8 except Corp.example.org. dev
-		}`, defaults(func(c *Config) {
-			c.Syncers = []string{"192.0.2.1:15054"}
-			c.RebindProtection = &RebindProtection{
-				Ranges: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("fd00::/8")},
-				Except: []string{"corp.example.org", "dev"},
-			}
 		})},
 		{"tls_servername that is a SPIFFE ID", `meshvm {
 			syncer 192.0.2.1:15054
@@ -223,13 +205,7 @@ func TestParseErrors(t *testing.T) {
 	}{
 		{"no block", "meshvm", 1, []string{"no syncer to follow", "expected a line: syncer ADDRESS..."}},
 		{"no syncer", block("insecure"), 1, []string{"no syncer to follow", "syncer ADDRESS..."}},
-		{"rebind_protection of no network", block(syncer, "rebind_protection 240.240.0.1"), 3, []string{`"240.240.0.1" is not a network`, "240.240.0.0/16"}},
-		{"rebind_protection with bits beyond the length", block(syncer, "rebind_protection 240.240.0.1/16"), 3, []string{"expected 240.240.0.0/16"}},
-		{"rebind_protection of everything", block(syncer, "rebind_protection 0.0.0.0/0"), 3, []string{`"0.0.0.0/0" is every address`}},
-		{"rebind_protection except nothing", block(syncer, "rebind_protection except"), 3, []string{"except lacks its domains"}},
-		{"rebind_protection except what is no domain", block(syncer, "rebind_protection except a..b"), 3, []string{`"a..b" is not a domain`}},
-		{"rebind_protection twice", block(syncer, "rebind_protection", "rebind_protection"), 4, []string{"rebind_protection"}},
-		{"unknown property", block(syncer, "endpoint https://10.0.0.1"), 3, []string{"unknown property 'endpoint'", "expected one of fallthrough, insecure, max_stale, namespace, node, pods, rebind_protection, search, short_names, snapshot, syncer, tls, tls_servername, token, ttl"}},
+		{"unknown property", block(syncer, "endpoint https://10.0.0.1"), 3, []string{"unknown property 'endpoint'", "expected one of fallthrough, insecure, max_stale, namespace, node, pods, search, short_names, snapshot, syncer, tls, tls_servername, token, ttl"}},
 		{"property in capitals", block("Syncer syncer.example.org:15054"), 2, []string{"unknown property 'Syncer'"}},
 		{"duplicate option", block(syncer, "ttl 5", "ttl 6"), 4, []string{"ttl is already set in line 3"}},
 		{"duplicate syncer line", block(syncer, "syncer other.example.org:15054"), 3, []string{"syncer is already set in line 2"}},
