@@ -10,7 +10,7 @@ import (
 // StrangerBounds bound what connections take until their VM has proved who it is. Zero fields have defaults.
 type StrangerBounds struct {
 	// Share is the part of the processors' time that TLS handshakes may take that come to nothing: those of all sources
-	// that are not known, and again of all that are. One source has half of it. Zero: 0.06.
+	// that are not known, and again of all that are. One source has half of it. Zero: 0.1.
 	Share float64
 	// AtOnce is how many handshakes may have begun, and not have proved anything, before that counts: VMs that all come
 	// at once do not wait for one another. One source has half of them. Zero: 1,024.
@@ -25,7 +25,7 @@ type StrangerBounds struct {
 }
 
 func (b *StrangerBounds) complete() {
-	orDefault(&b.Share, 0.06)
+	orDefault(&b.Share, 0.1)
 	orDefault(&b.AtOnce, 1024)
 	orDefault(&b.FirstWord, 5*time.Second)
 	orDefault(&b.Proving, 15*time.Second)

@@ -86,8 +86,8 @@ func (b *bench) strangersOf(ctx context.Context, vms int, tokens bool) (err erro
 	return nil
 }
 
-// latecomers are two VMs that come in the middle of an attack: one from an address of its own, one from that of
-// strangers. They were there before, so that it is TLS that counts and not the view.
+// latecomers are two VMs that come in the middle of an attack: one from where it was before, one from an address of
+// strangers. What they hold is current, so that it is TLS that counts and not the view.
 func (b *bench) latecomers(ctx context.Context, w *watched) (*fleet, error) {
 	late, err := newFleet(2, 1, b.credentials)
 	if err != nil {
@@ -181,7 +181,7 @@ func (b *bench) comeLate(ctx context.Context, w *watched, late *fleet, add func(
 	if err := late.awaitSynced(ctx, late.vms); err != nil {
 		return err
 	}
-	for i, which := range []string{"of its own address", "of the strangers' address"} {
+	for i, which := range []string{"of an address that is known", "of the strangers' address"} {
 		add("until a VM "+which+" is let in", "s", time.Duration(late.vms[i].synced.Load()-late.began.UnixNano()).Seconds())
 	}
 	return nil
