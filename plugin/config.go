@@ -37,6 +37,9 @@ type Config struct {
 	// SnapshotFile holds the registry between runs. Empty: nothing is kept.
 	SnapshotFile string
 
+	// StatusSocket is where the process tells how its mirrors stand. Empty: nowhere.
+	StatusSocket string
+
 	// MaxStale is the age of the registry from which StaleAction applies. Positive.
 	MaxStale time.Duration
 	// StaleAction is what a query gets once the registry is older than MaxStale.

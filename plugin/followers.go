@@ -3,6 +3,7 @@ package meshvm
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -16,6 +17,8 @@ type followers struct {
 	files map[string]*snapshotFile
 	// memory is the limit for all of them.
 	memory memoryLimit
+	// sockets tell how they stand.
+	sockets statusSockets
 }
 
 // shared is a follower with those that have a claim on it.
@@ -24,6 +27,8 @@ type shared struct {
 	key string
 	// claims are counted by the run, that is by the Corefile as loaded once, that they belong to.
 	claims map[*run]int
+	// maxStale is the last claim's max_stale as a time.Duration.
+	maxStale atomic.Int64
 }
 
 // run is one loading of the Corefile. All instances of the plugin that it made share a pointer to it.
@@ -35,14 +40,25 @@ var process = newFollowers()
 func init() { prometheus.MustRegister(process) }
 
 func newFollowers() *followers {
-	return &followers{byKey: map[string]*shared{}, files: map[string]*snapshotFile{}}
+	p := &followers{byKey: map[string]*shared{}, files: map[string]*snapshotFile{}}
+	p.sockets = statusSockets{report: p.report, byPath: map[string]*statusSocket{}}
+	return p
 }
 
 // key tells followers apart: by what decides which registry is mirrored, and where it is kept.
 func (c *Config) key() string { return fmt.Sprintf("%q", []any{c.StreamConfig, c.SnapshotFile}) }
 
-// claim is the follower for a configuration. The first claim starts it, when its snapshot is loaded.
+// claim is the follower for a configuration, whose status is served from now on. The first claim starts it, when its
+// snapshot is loaded.
 func (p *followers) claim(config *Config, by *run) (*follower, error) {
+	f, err := p.claimFollower(config, by)
+	if err == nil {
+		p.sockets.claim(config.StatusSocket, by, f.log)
+	}
+	return f, err
+}
+
+func (p *followers) claimFollower(config *Config, by *run) (*follower, error) {
 	heapFloor()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,8 +77,14 @@ func (p *followers) claim(config *Config, by *run) (*follower, error) {
 		p.byKey[key] = held
 	}
 	held.claims[by]++
-	held.mirror.SetTTL(config.TTL, config.EndpointTTL)
+	held.adopt(config)
 	return held.follower, nil
+}
+
+// adopt takes over what a block may change without another follower.
+func (s *shared) adopt(config *Config) {
+	s.mirror.SetTTL(config.TTL, config.EndpointTTL)
+	s.maxStale.Store(int64(config.MaxStale))
 }
 
 // checkSnapshot refuses a snapshot file that another block of the same Corefile uses for another
@@ -89,6 +111,7 @@ func (p *followers) file(path string) *snapshotFile {
 // release gives one claim of a run back. A follower without claims is stopped and its registry saved;
 // its mirror goes on answering whoever still asks it.
 func (p *followers) release(config *Config, by *run) {
+	p.sockets.release(config.StatusSocket, by)
 	p.mu.Lock()
 	held := p.byKey[config.key()]
 	if held == nil || held.claims[by] == 0 {
@@ -105,6 +128,7 @@ func (p *followers) release(config *Config, by *run) {
 
 // reclaim drops the claims of all other runs, and gives by's followers their snapshot files back.
 func (p *followers) reclaim(config *Config, by *run) {
+	p.sockets.reclaim(by)
 	p.mu.Lock()
 	for _, held := range p.byKey {
 		for other := range held.claims {
@@ -115,7 +139,7 @@ func (p *followers) reclaim(config *Config, by *run) {
 	}
 	idle := p.takeIdle()
 	if held := p.byKey[config.key()]; held != nil {
-		held.mirror.SetTTL(config.TTL, config.EndpointTTL)
+		held.adopt(config)
 		if held.file != nil {
 			held.file.take(held.follower)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/meshvm/meshvm/plugin/status"
 	"github.com/meshvm/meshvm/plugin/watch"
 )
 
@@ -37,6 +38,7 @@ var options = map[string]option{
 	"namespace":      {"NAME", 1, 1, setNamespace},
 	"node":           {"NAME", 1, 1, setNode},
 	"snapshot":       {"FILE|off", 1, 1, setSnapshot},
+	"status":         {"SOCKET|off", 1, 1, setStatus},
 	"max_stale":      {"DURATION [serve|fail]", 1, 2, setMaxStale},
 	"ttl":            {"SECONDS [ENDPOINT_SECONDS]", 1, 2, setTTL},
 	"short_names":    {"", 0, 0, setShortNames},
@@ -187,6 +189,23 @@ func setSnapshot(p *blockParser, args []string) error {
 		return fmt.Errorf("%s is not a regular file; expected a file name or off", file)
 	}
 	p.config.SnapshotFile = file
+	return nil
+}
+
+// setStatus does not look for the socket's folder: it may come with the process, and queries are answered without.
+func setStatus(p *blockParser, args []string) error {
+	if args[0] == "off" {
+		p.config.StatusSocket = ""
+		return nil
+	}
+	socket := p.path(args[0])
+	if len(socket) > status.MaxPath {
+		return fmt.Errorf("%s has %d bytes; expected the name of a socket, at most %d, or off", socket, len(socket), status.MaxPath)
+	}
+	if info, err := os.Lstat(socket); err == nil && info.Mode()&os.ModeSocket == 0 {
+		return fmt.Errorf("%s is there and is no socket; expected the name of a socket or off", socket)
+	}
+	p.config.StatusSocket = socket
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/coredns/coredns/plugin/pkg/dnsutil"
 	pkgtls "github.com/coredns/coredns/plugin/pkg/tls"
 
+	"github.com/meshvm/meshvm/plugin/status"
 	"github.com/meshvm/meshvm/plugin/watch"
 )
 
@@ -55,6 +56,7 @@ func parseBlock(c *caddy.Controller) (*Config, error) {
 		Controller: c,
 		config: &Config{
 			SnapshotFile: DefaultSnapshotFile,
+			StatusSocket: status.DefaultSocket,
 			MaxStale:     DefaultMaxStale,
 			TTL:          DefaultTTL,
 			EndpointTTL:  DefaultEndpointTTL,

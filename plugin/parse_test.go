@@ -32,6 +32,7 @@ func defaults(edit func(*Config)) *Config {
 		Zones:        []string{"cluster.local."},
 		StreamConfig: StreamConfig{Syncers: []string{"syncer.example.org:15054"}, Node: node},
 		SnapshotFile: "/var/lib/meshvm/registry.snapshot",
+		StatusSocket: "/run/meshvm/status.sock",
 		MaxStale:     time.Hour,
 		StaleAction:  StaleServe,
 		TTL:          30,
@@ -123,6 +124,14 @@ func TestParse(t *testing.T) {
 			syncer syncer.example.org:15054
 			snapshot off
 		}`, defaults(func(c *Config) { c.SnapshotFile = "" })},
+		{"status elsewhere", `meshvm {
+			syncer syncer.example.org:15054
+			status status.sock
+		}`, defaults(func(c *Config) { c.StatusSocket = in("status.sock") })},
+		{"status off", `meshvm {
+			syncer syncer.example.org:15054
+			status off
+		}`, defaults(func(c *Config) { c.StatusSocket = "" })},
 		{"max_stale", `meshvm {
 			syncer syncer.example.org:15054
 			max_stale 90m
@@ -205,7 +214,7 @@ func TestParseErrors(t *testing.T) {
 	}{
 		{"no block", "meshvm", 1, []string{"no syncer to follow", "expected a line: syncer ADDRESS..."}},
 		{"no syncer", block("insecure"), 1, []string{"no syncer to follow", "syncer ADDRESS..."}},
-		{"unknown property", block(syncer, "endpoint https://10.0.0.1"), 3, []string{"unknown property 'endpoint'", "expected one of fallthrough, insecure, max_stale, namespace, node, pods, search, short_names, snapshot, syncer, tls, tls_servername, token, ttl"}},
+		{"unknown property", block(syncer, "endpoint https://10.0.0.1"), 3, []string{"unknown property 'endpoint'", "expected one of fallthrough, insecure, max_stale, namespace, node, pods, search, short_names, snapshot, status, syncer, tls, tls_servername, token, ttl"}},
 		{"property in capitals", block("Syncer syncer.example.org:15054"), 2, []string{"unknown property 'Syncer'"}},
 		{"duplicate option", block(syncer, "ttl 5", "ttl 6"), 4, []string{"ttl is already set in line 3"}},
 		{"duplicate syncer line", block(syncer, "syncer other.example.org:15054"), 3, []string{"syncer is already set in line 2"}},
@@ -269,6 +278,10 @@ func TestParseErrors(t *testing.T) {
 
 		{"snapshot without a file", block(syncer, "snapshot"), 3, []string{"snapshot lacks its argument", "snapshot FILE|off"}},
 		{"snapshot that is a directory", block(syncer, "snapshot "+dir), 3, []string{"is not a regular file", "a file name or off"}},
+
+		{"status without a socket", block(syncer, "status"), 3, []string{"status lacks its argument", "status SOCKET|off"}},
+		{"status at a folder", block(syncer, "status "+dir), 3, []string{dir, "is no socket"}},
+		{"status with a long name", block(syncer, "status /"+strings.Repeat("x", 106)), 3, []string{"107 bytes", "at most 106"}},
 
 		{"max_stale without a duration", block(syncer, "max_stale"), 3, []string{"max_stale lacks its argument", "max_stale DURATION [serve|fail]"}},
 		{"max_stale without a unit", block(syncer, "max_stale 30"), 3, []string{`"30" is not a duration`, "30m or 1h"}},
@@ -401,7 +414,7 @@ func checkPromises(t *testing.T, config *Config) {
 	if (config.TLS.Cert == "") != (config.TLS.Key == "") || strings.HasSuffix(config.TLSServerName, ".") {
 		t.Errorf("TLS: got %+v and name %q, want certificate and key or none, and a name without the final dot", config.TLS, config.TLSServerName)
 	}
-	for _, file := range []string{config.SnapshotFile, config.TokenFile, config.TLS.Cert, config.TLS.Key, config.TLS.CA} {
+	for _, file := range []string{config.SnapshotFile, config.StatusSocket, config.TokenFile, config.TLS.Cert, config.TLS.Key, config.TLS.CA} {
 		if file != "" && !filepath.IsAbs(file) {
 			t.Errorf("File: got %q, want an absolute path where there is a root", file)
 		}

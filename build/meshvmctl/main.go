@@ -37,6 +37,7 @@ func commands() []command {
 		{"vips", "list the virtual IPs of hosts, who has them and which rest", runVIPs},
 		{"bootstrap", "write what a VM needs to join: Corefile, authority and token", runBootstrap},
 		{"token", "renew the token of a VM, or say how long one is good", runToken},
+		{"status", "show how this VM stands: whom it follows, when its credentials end, what to do", runStatus},
 		{"version", "print the version", runVersion},
 		{"help", "print this help", runHelp},
 	}

@@ -459,6 +459,7 @@ func TestHelpAndVersion(t *testing.T) {
 		"bootstrap --help":     {"Exit codes:", "--out DIR", "--token-duration"},
 		"token --help":         {"Exit codes:", "--out FILE", "inspect FILE"},
 		"token inspect --help": {"Exit codes:", "--within"},
+		"status --help":        {"Exit codes:", "--socket SOCKET"},
 		"lookup --help":        {"Exit codes:", "--tls-server-name NAME", "--timeout"},
 	} {
 		t.Run(args, func(t *testing.T) {

@@ -95,8 +95,9 @@ func TestBinaries(t *testing.T) {
 func TestDirection(t *testing.T) {
 	const api = "syncer/api/v1"
 	rules := map[string][]string{ // package: what of this module it may import
-		"plugin":                {"plugin/mirror", "plugin/watch", api},
+		"plugin":                {"plugin/mirror", "plugin/watch", "plugin/status", api},
 		"plugin/mirror":         {"plugin/mirror", api},
+		"plugin/status":         nil, // It is told, and knows nobody.
 		"plugin/watch":          {"plugin/watch", "plugin/mirror", api},
 		api:                     nil,
 		"syncer/registry":       {api},
@@ -132,7 +133,7 @@ func TestDirection(t *testing.T) {
 			}
 		}
 	}
-	for _, rule := range []string{"plugin", "plugin/mirror", "plugin/watch", api, "syncer/registry", "syncer/vip", "syncer/source", "syncer/server"} {
+	for _, rule := range []string{"plugin", "plugin/mirror", "plugin/watch", "plugin/status", api, "syncer/registry", "syncer/vip", "syncer/source", "syncer/server"} {
 		if !ruled[rule] {
 			t.Errorf("No package follows the rule for %s, want one", rule)
 		}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/meshvm/meshvm/plugin/status"
+)
+
+// vmStatus is which process on this machine is asked how it stands.
+type vmStatus struct {
+	socket, output string
+	timeout        time.Duration
+}
+
+func (s *vmStatus) declare(flags *pflag.FlagSet) {
+	flags.SortFlags = false
+	flags.StringVar(&s.socket, "socket", status.DefaultSocket, "the `SOCKET` of CoreDNS with meshvm on this machine, as the Corefile's option status names it")
+	flags.DurationVar(&s.timeout, "timeout", 10*time.Second, "how long to wait for the answer")
+	flags.StringVarP(&s.output, "output", "o", "text", "`FORMAT` of the answer: text or json")
+}
+
+const statusUsage = `meshvmctl status shows, on a VM, whom it follows, how old its registry is, when its credentials end and what to do.
+
+Usage:
+  meshvmctl status [--socket SOCKET] [flags]
+
+Exit codes: 0 all is well; 1 no syncer is followed, the registry is stale or was never loaded, or a credential has ended or
+cannot be read; 2 wrong usage, or nobody answers at the socket. A stream that is just being opened anew counts as none.
+
+Flags:
+`
+
+func runStatus(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var s vmStatus
+	flags := pflag.NewFlagSet("meshvmctl status", pflag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.Usage = func() {}
+	s.declare(flags)
+	err := flags.Parse(args)
+	if errors.Is(err, pflag.ErrHelp) {
+		fmt.Fprint(stdout, statusUsage+flags.FlagUsagesWrapped(100))
+		return exitFound
+	}
+	if err == nil {
+		err = s.check(flags.Args())
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "meshvmctl status: %v (see meshvmctl status --help)\n", err)
+		return exitUsage
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	report, err := status.Ask(ctx, s.socket)
+	if err != nil {
+		fmt.Fprintf(stderr, "meshvmctl status: %v\n", err)
+		return exitUsage
+	}
+	if err := s.print(stdout, report); err != nil {
+		fmt.Fprintf(stderr, "meshvmctl status: write the answer: %v\n", err)
+		return exitUsage
+	}
+	for _, mirror := range report.Mirrors {
+		if len(mirror.Faults(report.At)) > 0 {
+			return exitNotFound
+		}
+	}
+	return exitFound
+}
+
+// check reports what is wrong with the command line, by flag.
+func (s *vmStatus) check(args []string) error {
+	switch {
+	case len(args) > 0:
+		return fmt.Errorf("unexpected argument %q", args[0])
+	case s.socket == "":
+		return errors.New("--socket is empty")
+	case s.output != "text" && s.output != "json":
+		return fmt.Errorf("--output %q: want text or json", s.output)
+	case s.timeout <= 0:
+		return fmt.Errorf("--timeout %s: want more than nothing", s.timeout)
+	}
+	return nil
+}
+
+func (s *vmStatus) print(w io.Writer, report status.Report) error {
+	if s.output == "json" {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(report)
+	}
+	return printStatus(w, report)
+}
