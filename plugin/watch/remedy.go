@@ -13,7 +13,7 @@ import (
 // refusedReasons are the reasons that a syncer gives for letting a VM not in, and that this version knows.
 var refusedReasons = []string{
 	registryv1.RefusedMissing, registryv1.RefusedMalformed, registryv1.RefusedExpired, registryv1.RefusedAudience,
-	registryv1.RefusedUntrusted, registryv1.RefusedRevoked, registryv1.RefusedNamespace, registryv1.RefusedForbidden,
+	registryv1.RefusedUntrusted, registryv1.RefusedTrustDomain, registryv1.RefusedRevoked, registryv1.RefusedNamespace, registryv1.RefusedForbidden,
 }
 
 // remedy says what to do about a failure, with the credentials that the files hold. Empty: nothing but to wait.
@@ -75,7 +75,9 @@ func refusalRemedy(reason string, shown Credential) string {
 	case registryv1.RefusedRevoked:
 		return fmt.Sprintf("see that the ServiceAccount %s still exists, then %s", accountName(namespace, account), renewal(shown))
 	case registryv1.RefusedUntrusted:
-		return "see that the credential and the syncer are of one cluster and trust domain; " + renewal(shown)
+		return "see that the credential comes from the syncer's own cluster; " + renewal(shown)
+	case registryv1.RefusedTrustDomain:
+		return fmt.Sprintf("see that %s is of the syncer's mesh: of its trustDomain, or one of its trustDomainAliases", cmp.Or(shown.Subject, "the credential"))
 	case registryv1.RefusedNamespace:
 		return fmt.Sprintf("let namespace in the Corefile be %s, or leave it out", cmp.Or(namespace, "that of the credential"))
 	case registryv1.RefusedForbidden:

@@ -13,6 +13,8 @@ const (
 	RefusedAudience = "AUDIENCE"
 	// RefusedUntrusted: nobody whom the syncer trusts has issued it.
 	RefusedUntrusted = "UNTRUSTED"
+	// RefusedTrustDomain: its trust domain is not the mesh's.
+	RefusedTrustDomain = "TRUST_DOMAIN"
 	// RefusedRevoked: it was good once, and its issuer has taken it back.
 	RefusedRevoked = "REVOKED"
 	// RefusedNamespace: the VM's Hello names another namespace than its credential.
