@@ -46,6 +46,7 @@ func (a *addresses) order(now time.Time) []string {
 
 func (a *addresses) prefer(address string) {
 	a.preferred = address
+	delete(a.barred, address)
 	if a.avoided == address {
 		a.avoided = ""
 	}
