@@ -67,7 +67,7 @@ func (m *Meshvm) resolveTarget(q *query, target string) (*dns.Msg, outcome) {
 // lookUp resolves an alias's target through the server itself: other plugins, upstream, or this one again.
 // Nil: it cannot be resolved now.
 func (m *Meshvm) lookUp(q *query, target string, aliases int) *dns.Msg {
-	ctx := context.WithValue(q.ctx, dnsserver.LoopKey{}, aliases)
+	ctx := context.WithValue(m.chasing(q.ctx), dnsserver.LoopKey{}, aliases)
 	state := request.Request{W: q.w, Req: q.r}
 	resolved, err := upstream.New().Lookup(ctx, state, target, q.qtype)
 	if err == nil && resolved != nil && (resolved.Rcode == dns.RcodeSuccess || resolved.Rcode == dns.RcodeNameError) {

@@ -58,6 +58,9 @@ type Config struct {
 	// Pods says whether names of pods are answered.
 	Pods PodMode
 
+	// Rebind withholds answers from upstream that point into the mesh. Nil: none.
+	Rebind *RebindProtection
+
 	// Fall says for which names inside Zones a miss goes on to the next plugin.
 	Fall fall.F
 }

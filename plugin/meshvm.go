@@ -35,6 +35,7 @@ type Meshvm struct {
 	// listenHosts are the hosts of the bind plugin, empty where there is none.
 	listenHosts []string
 	transfers   transfers
+	rebindLog   rebindLog
 }
 
 func newMeshvm(config *Config) *Meshvm {
@@ -70,7 +71,7 @@ func (m *Meshvm) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 	reply, outcome := m.resolve(&q)
 	requests[outcome].Inc()
 	if outcome == passed {
-		return plugin.NextOrFailure(m.Name(), m.Next, ctx, w, r)
+		return m.passOn(&q)
 	}
 	if q.qtype == dns.TypeSRV {
 		fitAdditional(&q, reply)
@@ -103,6 +104,13 @@ type query struct {
 	state *mirror.State
 	// aliases is how many led here from the name that the client asked for.
 	aliases int
+}
+
+func (q *query) qclass() uint16 { return q.r.Question[0].Qclass }
+
+// ordinary tells a question about the Internet from a NOTIFY, or a question of another class.
+func (q *query) ordinary() bool {
+	return q.r.Opcode == dns.OpcodeQuery && (q.qclass() == dns.ClassINET || q.qclass() == dns.ClassANY)
 }
 
 // resolveHost replies to a query for a known name by the host that answers it. authority is the zone that

@@ -45,6 +45,8 @@ var options = map[string]option{
 	"search":         {"DOMAIN...", 1, -1, setSearch},
 	"pods":           {"disabled|insecure", 1, 1, setPods},
 	"fallthrough":    {"[ZONES...]", 0, -1, setFallthrough},
+
+	"rebind_protection": {"[RANGES...] [except DOMAINS...]", 0, -1, setRebindProtection},
 }
 
 func setSyncers(p *blockParser, args []string) error {

@@ -12,6 +12,9 @@ import (
 // resolveOverlay replies to a query outside the plugin's zones: hosts of the mesh are laid over whatever
 // the rest of the world says, exactly, and all else is the next plugin's.
 func (m *Meshvm) resolveOverlay(q *query) (*dns.Msg, outcome) {
+	if !q.ordinary() {
+		return nil, passed
+	}
 	if q.qtype == dns.TypeSRV && strings.HasPrefix(q.name, "_") {
 		return m.resolveOverlaidPort(q)
 	}

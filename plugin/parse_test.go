@@ -2,6 +2,7 @@ package meshvm
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -140,6 +141,28 @@ func TestParse(t *testing.T) {
 			syncer syncer.example.org:15054
 			max_stale 1h30m serve
 		}`, defaults(func(c *Config) { c.MaxStale = 90 * time.Minute })},
+		{"rebind_protection", `meshvm {
+			syncer syncer.example.org:15054
+			rebind_protection
+		}`, defaults(func(c *Config) { c.Rebind = &RebindProtection{Ranges: DefaultRebindRanges()} })},
+		{"rebind_protection of ranges", `meshvm {
+			syncer syncer.example.org:15054
+			rebind_protection 10.96.0.0/12 fd00::/8
+		}`, defaults(func(c *Config) {
+			c.Rebind = &RebindProtection{Ranges: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("fd00::/8")}}
+		})},
+		{"rebind_protection with exceptions", `meshvm {
+			syncer syncer.example.org:15054
+			rebind_protection except Corp.example.org. lab
+		}`, defaults(func(c *Config) {
+			c.Rebind = &RebindProtection{Ranges: DefaultRebindRanges(), Except: []string{"corp.example.org", "lab"}}
+		})},
+		{"rebind_protection of a range with an exception", `meshvm {
+			syncer syncer.example.org:15054
+			rebind_protection 240.0.0.0/4 except lab
+		}`, defaults(func(c *Config) {
+			c.Rebind = &RebindProtection{Ranges: []netip.Prefix{netip.MustParsePrefix("240.0.0.0/4")}, Except: []string{"lab"}}
+		})},
 		{"max_stale fail", `meshvm {
 			syncer syncer.example.org:15054
 			max_stale 10s fail
@@ -214,7 +237,7 @@ func TestParseErrors(t *testing.T) {
 	}{
 		{"no block", "meshvm", 1, []string{"no syncer to follow", "expected a line: syncer ADDRESS..."}},
 		{"no syncer", block("insecure"), 1, []string{"no syncer to follow", "syncer ADDRESS..."}},
-		{"unknown property", block(syncer, "endpoint https://10.0.0.1"), 3, []string{"unknown property 'endpoint'", "expected one of fallthrough, insecure, max_stale, namespace, node, pods, search, short_names, snapshot, status, syncer, tls, tls_servername, token, ttl"}},
+		{"unknown property", block(syncer, "endpoint https://10.0.0.1"), 3, []string{"unknown property 'endpoint'", "expected one of fallthrough, insecure, max_stale, namespace, node, pods, rebind_protection, search, short_names, snapshot, status, syncer, tls, tls_servername, token, ttl"}},
 		{"property in capitals", block("Syncer syncer.example.org:15054"), 2, []string{"unknown property 'Syncer'"}},
 		{"duplicate option", block(syncer, "ttl 5", "ttl 6"), 4, []string{"ttl is already set in line 3"}},
 		{"duplicate syncer line", block(syncer, "syncer other.example.org:15054"), 3, []string{"syncer is already set in line 2"}},
@@ -299,6 +322,19 @@ func TestParseErrors(t *testing.T) {
 		{"three ttls", block(syncer, "ttl 1 2 3"), 3, []string{"ttl has too many arguments (3)"}},
 
 		{"short_names with an argument", block(syncer, "short_names default"), 3, []string{"short_names has too many arguments (1)"}},
+		{"rebind_protection of an address", block(syncer, "rebind_protection 240.240.0.1"), 3, []string{`range "240.240.0.1"`, "not a network in CIDR notation", "240.240.0.0/16"}},
+		{"rebind_protection of a name", block(syncer, "rebind_protection corp.example.org"), 3, []string{`range "corp.example.org"`, "or except DOMAINS"}},
+		{"rebind_protection of no network", block(syncer, "rebind_protection 240.240.0.0/33"), 3, []string{`range "240.240.0.0/33"`, "not a network in CIDR notation"}},
+		{"rebind_protection with bits behind the prefix", block(syncer, "rebind_protection 240.240.1.0/16"), 3, []string{"bits are set behind the prefix, the network is 240.240.0.0/16"}},
+		{"rebind_protection of everything", block(syncer, "rebind_protection ::/0"), 3, []string{`range "::/0"`, "no answer at all"}},
+		{"rebind_protection of mapped addresses", block(syncer, "rebind_protection ::ffff:10.0.0.0/104"), 3, []string{"is written as that of IPv4"}},
+		{"rebind_protection of a range twice", block(syncer, "rebind_protection 10.0.0.0/8 10.0.0.0/8"), 3, []string{`range "10.0.0.0/8" is given twice`}},
+		{"rebind_protection without exceptions", block(syncer, "rebind_protection except"), 3, []string{"except lacks its domains"}},
+		{"rebind_protection with a range among domains", block(syncer, "rebind_protection except lab 10.0.0.0/8"), 3, []string{`"10.0.0.0/8" is not a domain`, "behind all ranges"}},
+		{"rebind_protection with except twice", block(syncer, "rebind_protection except lab except corp"), 3, []string{`"except" is not a domain`}},
+		{"rebind_protection except the root", block(syncer, "rebind_protection except ."), 3, []string{`"." is not a domain`}},
+		{"rebind_protection except a domain twice", block(syncer, "rebind_protection except lab Lab."), 3, []string{`domain "Lab." is given twice`}},
+
 		{"search without a domain", block(syncer, "search"), 3, []string{"search lacks its argument", "expected: search DOMAIN..."}},
 		{"search in what is no domain", block(syncer, "search example.org a..b"), 3, []string{`"a..b" is not a domain`, "the machine's search list, such as corp.example.org"}},
 		{"search in the root", block(syncer, "search ."), 3, []string{`"." is not a domain`}},

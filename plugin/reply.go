@@ -80,6 +80,11 @@ func (m *Meshvm) replyRefused(q *query) (*dns.Msg, outcome) {
 	return new(dns.Msg).SetRcode(q.r, dns.RcodeRefused), refused
 }
 
+// replyNotImplemented replies to what is no query, such as NOTIFY: the zones have no primary elsewhere.
+func (m *Meshvm) replyNotImplemented(q *query) (*dns.Msg, outcome) {
+	return new(dns.Msg).SetRcode(q.r, dns.RcodeNotImplemented), notImplemented
+}
+
 // replyNotReady replies that nothing is known yet.
 func (m *Meshvm) replyNotReady(q *query) (*dns.Msg, outcome) {
 	return m.replyFailure(q, dns.ExtendedErrorCodeNotReady, "no registry has been loaded yet")

@@ -14,7 +14,7 @@ import (
 // are the next plugin's.
 func (m *Meshvm) resolvePointer(q *query) (*dns.Msg, outcome) {
 	address, valid := reverseAddress(q.name)
-	if !valid {
+	if !valid || !q.ordinary() {
 		return nil, passed
 	}
 	targets := q.state.Pointers(address)

@@ -116,6 +116,12 @@ func checkSection(t *testing.T, section string, records []dns.RR) {
 func checkAnswer(t *testing.T, x exchange) {
 	t.Helper()
 	reply := x.reply
+	if x.query.Opcode == dns.OpcodeNotify {
+		if reply.Rcode != dns.RcodeNotImplemented || len(reply.Answer)+len(reply.Ns) > 0 {
+			t.Errorf("Notify: got %s with %d records, want NOTIMP without any", dns.RcodeToString[reply.Rcode], len(reply.Answer)+len(reply.Ns))
+		}
+		return
+	}
 	switch reply.Rcode {
 	case dns.RcodeServerFailure, dns.RcodeRefused:
 		if len(reply.Answer)+len(reply.Ns) > 0 {

@@ -82,6 +82,11 @@ func (m *Meshvm) zoneOf(name string) *zone {
 // resolveZone replies to a query in one of the plugin's zones.
 func (m *Meshvm) resolveZone(q *query, zone *zone) (*dns.Msg, outcome) {
 	switch {
+	case q.r.Opcode != dns.OpcodeQuery:
+		return m.replyNotImplemented(q)
+	case q.qclass() != dns.ClassINET && q.qclass() != dns.ClassANY:
+		// The zones are of the Internet alone. CoreDNS lets other classes in as soon as there is a forward.
+		return m.replyRefused(q)
 	case q.qtype == dns.TypeAXFR || q.qtype == dns.TypeIXFR:
 		// The transfer plugin, which stands above, answers those who may.
 		return m.replyRefused(q)
