@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -208,15 +209,26 @@ func TestOnlyLoopback(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			bound := false
+			blocks, bound := 0, 0
 			for number, line := range strings.Split(string(content), "\n") {
 				fields := strings.Fields(line)
 				if len(fields) == 0 {
 					continue
 				}
+				if !strings.HasPrefix(line, " ") && fields[len(fields)-1] == "{" {
+					blocks++
+				}
 				switch fields[0] {
 				case "bind":
-					bound = slices.Equal(fields, []string{"bind", "127.0.0.1"})
+					bound++
+					for _, field := range fields[1:] {
+						if address, err := netip.ParseAddr(field); err != nil || !address.IsLoopback() {
+							t.Errorf("%s:%d: got %q, want addresses of loopback", name, number+1, line)
+						}
+					}
+					if len(fields) < 2 {
+						t.Errorf("%s:%d: got %q, want an address", name, number+1, line)
+					}
 				case "health", "ready", "prometheus", "pprof":
 					if len(fields) < 2 || !strings.HasPrefix(fields[1], "127.0.0.1:") {
 						t.Errorf("%s:%d: got %q, want an address on 127.0.0.1", name, number+1, line)
@@ -225,8 +237,8 @@ func TestOnlyLoopback(t *testing.T) {
 					t.Errorf("%s:%d: got loop, which ends the process when it finds one", name, number+1)
 				}
 			}
-			if !bound {
-				t.Errorf("%s: want bind 127.0.0.1 and nothing else", name)
+			if blocks == 0 || bound != blocks {
+				t.Errorf("%s: got %d server blocks and %d with bind, want all", name, blocks, bound)
 			}
 		})
 	}
