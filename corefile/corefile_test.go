@@ -35,6 +35,12 @@ type sample struct {
 // there was none.
 func start(t *testing.T, name, upstream string, registry []*registryv1.Resource) *sample {
 	t.Helper()
+	return startWith(t, name, upstream, registry, "")
+}
+
+// startWith is start with one more line in the meshvm block.
+func startWith(t *testing.T, name, upstream string, registry []*registryv1.Resource, line string) *sample {
+	t.Helper()
 	content, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
@@ -83,6 +89,9 @@ func start(t *testing.T, name, upstream string, registry []*registryv1.Resource)
 		}
 	default:
 		t.Fatalf("No test knows the sample %s", name)
+	}
+	if line != "" {
+		replace("namespace default\n", "namespace default\n"+line+"\n")
 	}
 	if registry != nil {
 		m := mirror.New(mirror.Options{})
