@@ -407,3 +407,55 @@ func FuzzRebind(f *testing.F) {
 		}
 	})
 }
+
+// outsideAnswer is what the next plugin of the tests and benchmarks of cost has at hand.
+var outsideAnswer = &dns.Msg{Answer: []dns.RR{
+	test.CNAME("www.example.net. 60 IN CNAME cdn.example.net."),
+	test.A("cdn.example.net. 60 IN A 192.0.2.1"), test.A("cdn.example.net. 60 IN A 192.0.2.2"),
+}}
+
+var prepared = plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, _ *dns.Msg) (int, error) {
+	return dns.RcodeSuccess, w.WriteMsg(outsideAnswer)
+})
+
+// TestRebindAllocations holds that a query which is passed on allocates nothing but the writer that CoreDNS
+// makes for every next plugin, and with rebind_protection one more.
+func TestRebindAllocations(t *testing.T) {
+	for _, protect := range []bool{false, true} {
+		m := protected(t, prepared, func(c *Config) {
+			if !protect {
+				c.Rebind = nil
+			}
+		})
+		r, w := new(dns.Msg).SetQuestion("www.example.net.", dns.TypeA), &sink{}
+		want := 1.0
+		if protect {
+			want = 2
+		}
+		ctx := context.Background()
+		got := testing.AllocsPerRun(100, func() {
+			if _, err := m.ServeDNS(ctx, w, r); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if got > want {
+			t.Errorf("Allocations with rebind_protection %t: got %v, want at most %v", protect, got, want)
+		}
+	}
+}
+
+// BenchmarkPassed is what the plugin costs a query that is not its own.
+func BenchmarkPassed(b *testing.B) {
+	for name, rebind := range map[string]*RebindProtection{"off": nil, "on": {Ranges: DefaultRebindRanges()}} {
+		b.Run("rebind_protection="+name, func(b *testing.B) {
+			m := protected(b, prepared, func(c *Config) { c.Rebind = rebind })
+			r, w, ctx := new(dns.Msg).SetQuestion("www.example.net.", dns.TypeA), &sink{}, context.Background()
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := m.ServeDNS(ctx, w, r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
