@@ -52,7 +52,8 @@ const (
 // cost little and VMs are served meanwhile. A connection is a debit from when it begins its handshake, which is what
 // costs, and stops being one when its VM proves who it is. Debits wear off at the pace of handshakes that strangers are
 // granted. While a source has too many, or all sources together that are not known, further ones are closed, save
-// at that pace. So what is bounded is failures: VMs that come by the thousand are debits for a moment only.
+// at that pace, if many come to nothing. So what is bounded is failures: VMs that come by the thousand are debits for a
+// moment, and there is no failure among them.
 //
 // A source is known, for a time, once a VM there has proved who it is. Sources that are not known do not count against it:
 // who attacks from many addresses does not keep known VMs away.
@@ -90,11 +91,15 @@ func newStrangers(bounds StrangerBounds, remembered time.Duration, now func() ti
 	}
 }
 
-// admits reports whether a connection from a source may go on.
+// admits reports whether a connection from a source may go on. All may while few come to nothing: then those that have
+// not proved anything are VMs that came at once, and the machine is busy.
 func (s *strangers) admits(from netip.Prefix) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
+	if s.failed.wornOff(now, failuresPerSecond) < failuresAtOnce {
+		return true
+	}
 	source, found := s.sources[from]
 	if found && source.debits.wornOff(now, s.pace()/2) >= s.atOnce()/2 {
 		return false

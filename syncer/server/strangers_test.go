@@ -30,39 +30,52 @@ func TestStrangersAreBounded(t *testing.T) {
 	tests := map[string]struct {
 		happens func(s *strangers, pass func(time.Duration))
 		want    map[string]bool
+		// well: few connections come to nothing.
+		well bool
 	}{
-		"nothing":                        {func(*strangers, func(time.Duration)) {}, map[string]bool{one: true, vm: true}},
-		"as many as may be":              {func(s *strangers, _ func(time.Duration)) { fail(s, one, 3) }, map[string]bool{one: true, other: true}},
-		"too many of one":                {func(s *strangers, _ func(time.Duration)) { fail(s, one, 4) }, map[string]bool{one: false, other: true}},
-		"too many of all":                {func(s *strangers, _ func(time.Duration)) { fail(s, one, 4); fail(s, other, 4) }, map[string]bool{one: false, other: false, vm: false}},
-		"many that did not get as far":   {func(s *strangers, _ func(time.Duration)) { lightly(s, one, 35) }, map[string]bool{one: true}},
-		"too many that did not":          {func(s *strangers, _ func(time.Duration)) { lightly(s, one, 45) }, map[string]bool{one: false}},
-		"it wears off":                   {func(s *strangers, pass func(time.Duration)) { fail(s, one, 8); pass(time.Second) }, map[string]bool{one: true, other: true}},
-		"however many they were, soon":   {func(s *strangers, pass func(time.Duration)) { fail(s, one, 100_000); pass(time.Second) }, map[string]bool{one: true}},
-		"those that proved do not count": {func(s *strangers, _ func(time.Duration)) { prove(s, one, 1000) }, map[string]bool{one: true, other: true}},
+		"nothing":                        {func(*strangers, func(time.Duration)) {}, map[string]bool{one: true, vm: true}, false},
+		"as many as may be":              {func(s *strangers, _ func(time.Duration)) { fail(s, one, 3) }, map[string]bool{one: true, other: true}, false},
+		"too many of one":                {func(s *strangers, _ func(time.Duration)) { fail(s, one, 4) }, map[string]bool{one: false, other: true}, false},
+		"too many of all":                {func(s *strangers, _ func(time.Duration)) { fail(s, one, 4); fail(s, other, 4) }, map[string]bool{one: false, other: false, vm: false}, false},
+		"many that did not get as far":   {func(s *strangers, _ func(time.Duration)) { lightly(s, one, 35) }, map[string]bool{one: true}, false},
+		"too many that did not":          {func(s *strangers, _ func(time.Duration)) { lightly(s, one, 45) }, map[string]bool{one: false}, false},
+		"it wears off":                   {func(s *strangers, pass func(time.Duration)) { fail(s, one, 8); pass(time.Second) }, map[string]bool{one: true, other: true}, false},
+		"however many they were, soon":   {func(s *strangers, pass func(time.Duration)) { fail(s, one, 100_000); pass(time.Second) }, map[string]bool{one: true}, false},
+		"those that proved do not count": {func(s *strangers, _ func(time.Duration)) { prove(s, one, 1000) }, map[string]bool{one: true, other: true}, false},
 		"others do not count against a source that is known": {
 			func(s *strangers, _ func(time.Duration)) { prove(s, vm, 1); fail(s, one, 8) },
-			map[string]bool{one: false, other: false, vm: true},
+			map[string]bool{one: false, other: false, vm: true}, false,
 		},
 		"its own do": {
 			func(s *strangers, _ func(time.Duration)) { prove(s, vm, 1); fail(s, vm, 8) },
-			map[string]bool{vm: false, one: true},
+			map[string]bool{vm: false, one: true}, false,
 		},
 		"it is not known for ever": {
 			func(s *strangers, pass func(time.Duration)) { prove(s, vm, 1); pass(time.Hour); fail(s, one, 8) },
-			map[string]bool{vm: false},
+			map[string]bool{vm: false}, false,
 		},
+		"too many at once, of whom few fail": {func(s *strangers, _ func(time.Duration)) { fail(s, one, 100); fail(s, vm, 100) }, map[string]bool{one: true, other: true}, true},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			s, pass := strangersAt(8)
 			test.happens(s, pass)
+			if !test.well {
+				manyFail(s)
+			}
 			for from, want := range test.want {
 				if got := s.admits(prefix(from)); got != want {
 					t.Errorf("a connection from %s is admitted: %t, want %t", from, got, want)
 				}
 			}
 		})
+	}
+}
+
+// manyFail has many connections come to nothing.
+func manyFail(s *strangers) {
+	for range 2 * failuresAtOnce {
+		s.failure()
 	}
 }
 
@@ -93,6 +106,7 @@ func TestStrangersGetThroughAtAPace(t *testing.T) {
 	const tenth = time.Second / 1000
 	for range 10_000 {
 		pass(tenth)
+		manyFail(s)
 		if s.admits(prefix("192.0.2.1")) {
 			admitted++
 			s.debit(prefix("192.0.2.1"), debitOfHandshake)
@@ -114,6 +128,7 @@ func TestSourcesAreForgotten(t *testing.T) {
 			pass(time.Millisecond)
 		}
 	}
+	manyFail(s)
 	if got := s.size(); got > maxSources {
 		t.Errorf("%d sources are remembered, want at most %d", got, maxSources)
 	}

@@ -17,6 +17,8 @@ import (
 
 // Bounds of a connection until its VM has proved who it is, beside StrangerBounds.
 const (
+	// stallTimeout is after how long a handshake is taken for one that will come to nothing.
+	stallTimeout = 3 * time.Second
 	// refusedGrace is how long a VM has to read why it is refused.
 	refusedGrace = time.Second
 	// maxUnprovedBytes is how much it may say: a handshake with a long chain of certificates, the headers of a stream,
@@ -41,7 +43,9 @@ type trial struct {
 	over   bool
 	reason string // of the failure if it ends now; empty: it would be none
 	timer  *time.Timer
-	undo   func() // of the debit
+	// stalled: the handshake has been noted as a failure.
+	stalled bool
+	undo    func() // of the debit
 }
 
 // Values of the label reason.
@@ -56,8 +60,25 @@ const (
 // newTrial begins with a connection that has been accepted.
 func newTrial(conn *connection, strangers *strangers, failed func(reason string)) *trial {
 	t := &trial{connection: conn, strangers: strangers, failed: failed, left: maxUnprovedBytes, reason: failedSilent}
-	t.timer = time.AfterFunc(strangers.bounds.FirstWord, func() { _ = conn.Close() }) // nothing is left to do about it
+	t.mu.Lock() // It may expire before it is there.
+	defer t.mu.Unlock()
+	t.timer = time.AfterFunc(strangers.bounds.FirstWord, t.expire)
 	return t
+}
+
+// expire ends the connection when its time is over. A handshake that stalls is a failure some time before.
+func (t *trial) expire() {
+	t.mu.Lock()
+	stalls := t.reason == failedHandshake && !t.over && !t.stalled
+	if stalls {
+		t.stalled = true
+		t.strangers.failure()
+		t.timer.Reset(connectionTimeout - stallTimeout)
+	}
+	t.mu.Unlock()
+	if !stalls {
+		_ = t.connection.Close() // nothing is left to do about it
+	}
 }
 
 var errTooTalkative = fmt.Errorf("more than %d bytes before it is known whose connection it is", maxUnprovedBytes)
@@ -132,6 +153,7 @@ func (t *trial) shake(processors, fewer chan struct{}, handshake func() error) e
 		return net.ErrClosed
 	}
 	t.reason, t.undo = failedHandshake, t.strangers.debit(t.connection.source, debitOfHandshake)
+	t.timer.Reset(stallTimeout)
 	t.mu.Unlock()
 	if t.strangers.abound() {
 		processors = fewer
