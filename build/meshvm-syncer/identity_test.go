@@ -70,7 +70,7 @@ func TestIdentityFlags(t *testing.T) {
 }
 
 func TestBadIdentityFlags(t *testing.T) {
-	for flags, want := range map[string]string{ //nolint:gosec // G101: these are flags, not credentials.
+	for flags, want := range map[string]string{
 		"--insecure --manifests=m --token-review":                                                          "--token-review with --manifests: want --kubeconfig too",
 		"--insecure --manifests=m --token-jwks=cluster":                                                    "--token-jwks cluster with --manifests: want --kubeconfig too",
 		"--insecure --manifests=m --token-jwks=f --token-issuer=i":                                         "--authorization rbac with --manifests: want --kubeconfig too, for the cluster that is to be asked; where tokens are taken RBAC is asked, too, but with --authorization identity",

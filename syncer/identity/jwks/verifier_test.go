@@ -492,7 +492,7 @@ func TestRun(t *testing.T) {
 // TestWeakKeysAreLeftOut: a key set of them alone is none.
 func TestWeakKeysAreLeftOut(t *testing.T) {
 	t.Setenv("GODEBUG", "rsa1024min=0")
-	weak, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // It is to be refused.
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
 	}
