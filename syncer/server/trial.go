@@ -18,7 +18,7 @@ import (
 // Bounds of a connection until its VM has proved who it is, beside StrangerBounds.
 const (
 	// stallTimeout is after how long a handshake is taken for one that will come to nothing.
-	stallTimeout = 3 * time.Second
+	stallTimeout = 2 * time.Second
 	// refusedGrace is how long a VM has to read why it is refused.
 	refusedGrace = time.Second
 	// maxUnprovedBytes is how much it may say: a handshake with a long chain of certificates, the headers of a stream,
