@@ -61,7 +61,7 @@ type Config struct {
 type Authorizer struct {
 	reviews  authorizationv1client.SubjectAccessReviewInterface
 	verdicts *verdict.Cache[struct{}]
-	metrics  *metrics
+	metrics  *verdict.Metrics
 	log      logr.Logger
 }
 
@@ -75,7 +75,10 @@ func New(config Config) (*Authorizer, error) {
 	if config.Log != nil {
 		handler = config.Log.Handler()
 	}
-	counts, err := newMetrics(config.Metrics)
+	counts, err := verdict.NewMetrics(config.Metrics, prometheus.CounterOpts{
+		Name: "meshvm_syncer_access_reviews_total",
+		Help: "Reviews of the access of VMs that the API server was asked for, by result: allowed, denied, error (nobody could tell) or kept (nobody could tell, and the last yes went on).",
+	}, "allowed", "denied")
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +108,7 @@ func (a *Authorizer) Authorize(ctx context.Context, who identity.Identity) error
 	_, outcome, err := a.verdicts.Get(ctx, sha256.Sum256(content), func(ctx context.Context, _ bool) (verdict.Answer[struct{}], error) {
 		return verdict.Answer[struct{}]{}, a.review(ctx, who, spec)
 	})
-	a.metrics.count(outcome, err)
+	a.metrics.Count(outcome, err)
 	return err
 }
 

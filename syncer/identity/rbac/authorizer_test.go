@@ -358,7 +358,7 @@ func TestTheLastYesOutlivesAnOutage(t *testing.T) {
 	if _, isRefusal := errors.AsType[*identity.Refusal](err); err == nil || isRefusal {
 		t.Errorf("one not asked about before: got %v, want an error that is no refusal", err)
 	}
-	if got := testutil.ToFloat64(w.Authorizer.metrics.reviews.WithLabelValues(resultKept)); got != 2 {
+	if got := testutil.ToFloat64(w.Authorizer.metrics.With("kept")); got != 2 {
 		t.Errorf("reviews with result kept: got %v, want 2", got)
 	}
 	w.requests.away.Store(false)

@@ -60,7 +60,7 @@ type Reviewer struct {
 	reviews  map[bool]authenticationv1client.TokenReviewInterface
 	audience string
 	verdicts *verdict.Cache[identity.Identity]
-	metrics  *metrics
+	metrics  *verdict.Metrics
 	log      logr.Logger
 	now      func() time.Time
 }
@@ -83,7 +83,10 @@ func New(config Config) (*Reviewer, error) {
 	if config.Log != nil {
 		handler = config.Log.Handler()
 	}
-	counts, err := newMetrics(config.Metrics)
+	counts, err := verdict.NewMetrics(config.Metrics, prometheus.CounterOpts{
+		Name: "meshvm_syncer_token_reviews_total",
+		Help: "Reviews of tokens that the API server was asked for, by result: good, refused, error (nobody could tell) or kept (nobody could tell, and the last good verdict went on).",
+	}, "good", "refused")
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +122,7 @@ func (r *Reviewer) Authenticate(ctx context.Context, token string) (identity.Ide
 		who, err := r.review(ctx, token, said, wasGood)
 		return verdict.Answer[identity.Identity]{Value: who, Ends: who.Expires}, err
 	})
-	r.metrics.count(outcome, err)
+	r.metrics.Count(outcome, err)
 	return who, err
 }
 

@@ -326,8 +326,8 @@ func TestVerdictsAreKept(t *testing.T) {
 			t.Errorf("%s: got %d requests, want %d", step.name, got, step.asks)
 		}
 	}
-	for result, want := range map[string]float64{resultGood: 2, resultRefused: 2, resultError: 0, resultKept: 0} {
-		if got := testutil.ToFloat64(w.Reviewer.metrics.reviews.WithLabelValues(result)); got != want {
+	for result, want := range map[string]float64{"good": 2, "refused": 2, "error": 0, "kept": 0} {
+		if got := testutil.ToFloat64(w.Reviewer.metrics.With(result)); got != want {
 			t.Errorf("reviews with result %s: got %v, want %v", result, got, want)
 		}
 	}
