@@ -10,6 +10,9 @@ import (
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 )
 
+// istioCertificates is where an Istio agent keeps the certificate of its VM.
+const istioCertificates = "/etc/certs"
+
 // refusedReasons are the reasons that a syncer gives for letting a VM not in, and that this version knows.
 var refusedReasons = []string{
 	registryv1.RefusedMissing, registryv1.RefusedMalformed, registryv1.RefusedExpired, registryv1.RefusedAudience,
@@ -54,7 +57,7 @@ func renewal(c Credential) string {
 		namespace, account := serviceAccount(c.Subject)
 		return fmt.Sprintf("renew it: meshvmctl token --namespace %s --service-account %s --out %s",
 			cmp.Or(namespace, "NAMESPACE"), cmp.Or(account, "SERVICE_ACCOUNT"), c.File)
-	case strings.HasPrefix(c.Subject, "spiffe://"):
+	case strings.HasPrefix(c.Subject, "spiffe://") && filepath.Dir(c.File) == istioCertificates:
 		return fmt.Sprintf("the Istio agent renews %s; is it running?", filepath.Dir(c.File))
 	case c.Kind == CredentialCertificate:
 		return fmt.Sprintf("have %s renewed by whoever issued it", c.File)
@@ -73,6 +76,9 @@ func refusalRemedy(reason string, shown Credential) string {
 	case registryv1.RefusedAudience, registryv1.RefusedMalformed:
 		return "what is in " + cmp.Or(shown.File, "the file") + " is not what the syncer takes; " + renewal(shown)
 	case registryv1.RefusedRevoked:
+		if shown.Kind == CredentialCertificate {
+			return fmt.Sprintf("see that the syncer trusts who issued %s (--client-ca-file), or have it issued anew", shown.File)
+		}
 		return fmt.Sprintf("see that the ServiceAccount %s still exists, then %s", accountName(namespace, account), renewal(shown))
 	case registryv1.RefusedUntrusted:
 		return "see that the credential comes from the syncer's own cluster; " + renewal(shown)

@@ -352,6 +352,8 @@ func TestRemedies(t *testing.T) {
 		{"a token for somebody else", CauseUnauthenticated, registryv1.RefusedAudience, "", []Credential{token}, renewToken},
 		{"a malformed token", CauseUnauthenticated, registryv1.RefusedMalformed, "", []Credential{{Kind: CredentialToken, File: "/t"}}, "meshvmctl token --namespace NAMESPACE --service-account SERVICE_ACCOUNT --out /t"},
 		{"a revoked token", CauseUnauthenticated, registryv1.RefusedRevoked, "", []Credential{token}, "ServiceAccount prod/billing still exists"},
+		{"a revoked certificate", CauseUnauthenticated, registryv1.RefusedRevoked, "", []Credential{certificate}, "trusts who issued /etc/certs/cert-chain.pem (--client-ca-file)"},
+		{"an expired certificate that is no Istio agent's", CauseTLS, "", "remote error: tls: expired certificate", []Credential{{Kind: CredentialCertificate, File: "/etc/meshvm/vm.pem", Subject: certificate.Subject}}, "have /etc/meshvm/vm.pem renewed by whoever issued it"},
 		{"an untrusted one", CauseUnauthenticated, registryv1.RefusedUntrusted, "", []Credential{token}, "the syncer's own cluster"},
 		{"one of another mesh", CausePermissionDenied, registryv1.RefusedTrustDomain, "", []Credential{certificate}, certificate.Subject + " is of the syncer's mesh"},
 		{"none", CauseUnauthenticated, registryv1.RefusedMissing, "", nil, "token FILE in the Corefile"},
