@@ -3,6 +3,7 @@ package mirror
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -14,7 +15,9 @@ import (
 func decodeBody(encoded []byte) (*registryv1.Body, error) {
 	body := &registryv1.Body{}
 	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(encoded, body); err != nil {
-		return nil, &registryv1.ResourceError{Fault: registryv1.FaultBody, Detail: "decode body: " + err.Error()}
+		// The library writes a space that does not break into some of its texts, so that nobody relies on them.
+		reason := strings.ReplaceAll(err.Error(), "\u00a0", " ")
+		return nil, &registryv1.ResourceError{Fault: registryv1.FaultBody, Detail: "decode body: " + reason}
 	}
 	return body, nil
 }
