@@ -116,6 +116,9 @@ func (f *meshFixture) shippedRoles() *rest.Config {
 		f.do(f.admin.RbacV1().RoleBindings(role.Namespace).Delete(ctx, binding.Name, metav1.DeleteOptions{}))
 		f.do(f.admin.RbacV1().Roles(role.Namespace).Delete(ctx, role.Name, metav1.DeleteOptions{}))
 	})
+	for _, subject := range binding.Subjects {
+		f.awaitAllowed("system:serviceaccount:"+subject.Namespace+":"+subject.Name, role.Namespace, role.Rules)
+	}
 	return config
 }
 

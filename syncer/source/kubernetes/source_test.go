@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -86,7 +87,7 @@ func (f *fixture) do(err error) {
 	}
 }
 
-// shippedRole installs deploy/kubernetes/rbac.yaml and is the service account's configuration.
+// shippedRole installs deploy/kubernetes/rbac.yaml and is the service account's configuration, once the API server knows of the role.
 func (f *fixture) shippedRole() *rest.Config {
 	f.t.Helper()
 	ctx := f.t.Context()
@@ -95,6 +96,7 @@ func (f *fixture) shippedRole() *rest.Config {
 	content, err := os.ReadFile(filepath.Join(root, "deploy", "kubernetes", "rbac.yaml"))
 	f.do(err)
 	var account corev1.ServiceAccount
+	var rules []rbacv1.PolicyRule
 	documents := utilyaml.NewDocumentDecoder(readCloser{bytes.NewReader(content)})
 	for buffer := make([]byte, len(content)+1); ; {
 		n, err := documents.Read(buffer)
@@ -111,6 +113,7 @@ func (f *fixture) shippedRole() *rest.Config {
 		case "ClusterRole":
 			var role rbacv1.ClusterRole
 			f.do(yaml.UnmarshalStrict(buffer[:n], &role))
+			rules = append(rules, role.Rules...)
 			_, err = f.admin.RbacV1().ClusterRoles().Create(ctx, &role, metav1.CreateOptions{})
 		case "ClusterRoleBinding":
 			var binding rbacv1.ClusterRoleBinding
@@ -127,7 +130,36 @@ func (f *fixture) shippedRole() *rest.Config {
 	f.do(err)
 	config, err := RESTConfig(kubeconfig)
 	f.do(err)
+	f.awaitAllowed("system:serviceaccount:"+account.Namespace+":"+account.Name, metav1.NamespaceAll, rules)
 	return config
+}
+
+// awaitAllowed waits until the API server, whose authorizer hears of roles as any watcher does, allows a user all that the rules
+// grant: a test that nothing is forbidden would else fail by the API server's delay.
+func (f *fixture) awaitAllowed(user, namespace string, rules []rbacv1.PolicyRule) {
+	f.t.Helper()
+	for _, rule := range rules {
+		names := rule.ResourceNames
+		if len(names) == 0 {
+			names = []string{""}
+		}
+		for _, group := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				for _, verb := range rule.Verbs {
+					for _, name := range names {
+						attributes := authorizationv1.ResourceAttributes{Namespace: namespace, Verb: verb, Group: group, Resource: resource, Name: name}
+						f.eventually(fmt.Sprintf("%s to be allowed %+v", user, attributes), func() bool {
+							review, err := f.admin.AuthorizationV1().SubjectAccessReviews().Create(f.t.Context(), &authorizationv1.SubjectAccessReview{
+								Spec: authorizationv1.SubjectAccessReviewSpec{User: user, ResourceAttributes: &attributes},
+							}, metav1.CreateOptions{})
+							f.do(err)
+							return review.Status.Allowed
+						})
+					}
+				}
+			}
+		}
+	}
 }
 
 type readCloser struct{ *bytes.Reader }
