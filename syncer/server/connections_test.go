@@ -96,7 +96,9 @@ func TestSourceOfAConnection(t *testing.T) {
 func TestStreamsOfAnIdentityAreBounded(t *testing.T) {
 	s := start(t, func(o *Options) { o.MaxStreamsPerIdentity = 2 })
 	of := func(name string) *stream {
-		return &stream{server: s.server, who: watcher{Identity: identity.Identity{Name: name}}}
+		st := newStream(t.Context(), s.server, nil, func(error) {}) // the server looks at whoever has begun
+		st.who = watcher{Identity: identity.Identity{Name: name}}
+		return st
 	}
 	const account = "spiffe://cluster.local/ns/prod/sa/vm"
 	var held []*stream
