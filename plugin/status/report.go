@@ -13,7 +13,16 @@ type Report struct {
 	// Version is that of the process, At the time on its clock.
 	Version string    `json:"version"`
 	At      time.Time `json:"at"`
-	Mirrors []Mirror  `json:"mirrors"`
+	// Servers are where the process answers DNS over UDP and TCP.
+	Servers []Listener `json:"servers,omitempty"`
+	Mirrors []Mirror `json:"mirrors"`
+}
+
+// Listener is an address that DNS is answered at.
+type Listener struct {
+	Address string `json:"address"`
+	// Zones are those of its Server Blocks.
+	Zones []string `json:"zones"`
 }
 
 // Mirror is one copy of a registry.
@@ -22,6 +31,8 @@ type Mirror struct {
 	Syncers   []string `json:"syncers"`
 	Namespace string   `json:"namespace,omitempty"`
 	Node      string   `json:"node,omitempty"`
+	// Zones are the mesh's own, such as cluster.local.
+	Zones []string `json:"zones,omitempty"`
 	// ConnectedAddress is the syncer that is followed. Empty: none. Since is when that began, either way.
 	ConnectedAddress string    `json:"connected_address,omitempty"`
 	Since            time.Time `json:"since,omitzero"`

@@ -1,0 +1,34 @@
+package redirect
+
+import (
+	"context"
+	"os/exec"
+	"path/filepath"
+)
+
+// Machine is the machine whose resolution is redirected. The zero Machine is the one that this process runs on.
+type Machine struct {
+	// Root is prepended to every path, for tests. Empty: /.
+	Root string
+	// Run runs a command and returns what it printed. Nil: it is executed. Commands are for those who own resolution (systemctl,
+	// resolvconf, nmcli, nft, restorecon) and are bounded by the context.
+	Run func(ctx context.Context, name string, args ...string) ([]byte, error)
+}
+
+// Path is a path of the machine as this process opens it.
+func (m Machine) Path(path string) string { return filepath.Join("/", m.Root, path) }
+
+func (m Machine) run(ctx context.Context, name string, args ...string) ([]byte, error) {
+	if m.Run != nil {
+		return m.Run(ctx, name, args...)
+	}
+	return exec.CommandContext(ctx, name, args...).CombinedOutput() // #nosec G204 -- names and arguments are this package's own
+}
+
+// Files of this package. Both folders belong to root, since CoreDNS's user must not lead root astray by a link in its own.
+const (
+	// UpstreamsFile names the machine's own resolvers, a nameserver line each. CoreDNS forwards to them, and reloads when it changes.
+	UpstreamsFile = "/run/meshvm-redirect/resolv.conf"
+	// StateFile says what was changed. It outlives a boot, so that the next one can undo what a power cut left.
+	StateFile = "/var/lib/meshvm-redirect/state.json"
+)
