@@ -11,6 +11,8 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/coremain"
+
+	"github.com/meshvm/meshvm/deploy/vm/service"
 )
 
 func main() {
@@ -18,7 +20,10 @@ func main() {
 		fmt.Fprintln(os.Stderr, "coredns:", err)
 		os.Exit(1)
 	}
-	coremain.Run()
+	if err := service.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 // prepare makes of CoreDNS this build of it.

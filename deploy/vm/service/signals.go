@@ -1,0 +1,135 @@
+package service
+
+import (
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/coredns/caddy"
+)
+
+// Caddy has its own handling of signals. Its SIGUSR1 forgets every event hook, so that no edit of the Corefile is noticed after it,
+// nor a socket left with the service manager. Otherwise this one is the same.
+
+// trapped are the signals of this process from now on.
+type trapped chan os.Signal
+
+// Exit codes, as caddy has them.
+const (
+	exitForced   = 2
+	exitStop     = 3
+	exitShutdown = 4
+)
+
+func trapSignals() trapped {
+	t := make(trapped, 1)
+	signal.Notify(t, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	return t
+}
+
+// handle does what signals ask for. Before the end it calls last, once.
+func (t trapped) handle(last func()) {
+	for s := range t {
+		switch s {
+		case syscall.SIGHUP:
+			// Sent by terminals that go away.
+		case syscall.SIGQUIT:
+			logger.Info("SIGQUIT: ending at once")
+			exit(0)
+		case syscall.SIGUSR1:
+			logger.Info("SIGUSR1: reloading")
+			if err := reread(); err != nil {
+				logger.Errorf("SIGUSR1: %v", err)
+			}
+		case syscall.SIGUSR2:
+			logger.Info("SIGUSR2: upgrading")
+			if err := caddy.Upgrade(); err != nil {
+				logger.Errorf("SIGUSR2: %v", err)
+			}
+		default:
+			logger.Infof("%s: ending", name(s))
+			go func() {
+				last()
+				exit(shutdown(name(s)))
+			}()
+			t.impatient()
+		}
+	}
+}
+
+// impatient waits while the process ends, or until somebody insists.
+func (t trapped) impatient() {
+	for s := range t {
+		if s == os.Interrupt || s == syscall.SIGQUIT {
+			logger.Infof("%s: ending at once", name(s))
+			exit(exitForced)
+		}
+	}
+}
+
+func name(s os.Signal) string {
+	if s == os.Interrupt {
+		return "SIGINT"
+	}
+	return "SIGTERM"
+}
+
+// shutdown ends all instances and returns the exit code.
+func shutdown(signal string) int {
+	caddy.EmitEvent(caddy.ShutdownEvent, signal)
+	code := 0
+	for _, instance := range caddy.Instances() {
+		for _, err := range instance.ShutdownCallbacks() {
+			logger.Errorf("%s: %v", signal, err)
+			code = exitShutdown
+		}
+	}
+	if err := caddy.Stop(); err != nil {
+		logger.Errorf("%s: %v", signal, err)
+		code = exitStop
+	}
+	return code
+}
+
+func exit(code int) {
+	for _, last := range caddy.OnProcessExit {
+		last()
+	}
+	os.Exit(code)
+}
+
+// reread reloads the Corefile.
+func reread() error {
+	corefile, err := caddy.LoadCaddyfile(serverType)
+	if err != nil {
+		return err
+	}
+	return restart(corefile)
+}
+
+// restarts keeps two of this package's restarts apart.
+var restarts sync.Mutex
+
+// restart has a Corefile served instead of what is. The reload plugin may do the same at this moment: where two instances come of
+// it the older one goes.
+func restart(corefile caddy.Input) error {
+	restarts.Lock()
+	defer restarts.Unlock()
+	before := current()
+	if before == nil {
+		return nil // it is ending
+	}
+	after, err := before.Restart(corefile)
+	if err != nil {
+		return err
+	}
+	for _, other := range append([]*caddy.Instance{}, caddy.Instances()...) {
+		if other != after && other != current() {
+			if err := other.Stop(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
