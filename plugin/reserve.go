@@ -67,7 +67,7 @@ func reserveAddresses(keys, hosts []string) error {
 	if !slices.Contains(caddy.ListPlugins()["event_hooks"], releaseHook) {
 		caddy.RegisterEventHook(releaseHook, func(event caddy.EventName, _ any) error {
 			if event == caddy.InstanceStartupEvent {
-				return releaseAddresses()
+				return ReleaseAddresses()
 			}
 			return nil
 		})
@@ -88,9 +88,10 @@ func reserveAddresses(keys, hosts []string) error {
 	return nil
 }
 
-// releaseAddresses closes all reservations. CoreDNS has bound the addresses by
-// then, or given up on them.
-func releaseAddresses() error {
+// ReleaseAddresses closes all reservations. CoreDNS has bound the addresses by
+// then, or given up on them. It happens by itself once CoreDNS has started; what
+// looks at the process's sockets at that moment calls it first.
+func ReleaseAddresses() error {
 	reservations.Lock()
 	defer reservations.Unlock()
 	errs := make([]error, 0, len(reservations.held))

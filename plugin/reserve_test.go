@@ -164,7 +164,7 @@ func TestReserveAddresses(t *testing.T) {
 			t.Errorf("Free address: %v", err)
 		}
 	}
-	if err := releaseAddresses(); err != nil {
+	if err := ReleaseAddresses(); err != nil {
 		t.Errorf("Release: %v", err)
 	}
 	if err := reserveAgain(endpoint{"udp", "127.0.0.1:" + port}); err != nil {

@@ -20,7 +20,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "coredns:", err)
 		os.Exit(1)
 	}
-	if err := service.Run(); err != nil {
+	if err := service.Run(os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

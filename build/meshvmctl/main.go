@@ -38,6 +38,7 @@ func commands() []command {
 		{"bootstrap", "write what a VM needs to join: Corefile, authority and token", runBootstrap},
 		{"token", "renew the token of a VM, or say how long one is good", runToken},
 		{"status", "show how this VM stands: whom it follows, when its credentials end, what to do", runStatus},
+		{"queues", "make room for queries that wait while CoreDNS is restarted", runQueues},
 		{"redirect", "have this VM ask CoreDNS for names, and give resolution back", runRedirect},
 		{"version", "print the version", runVersion},
 		{"help", "print this help", runHelp},

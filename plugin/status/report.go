@@ -15,7 +15,7 @@ type Report struct {
 	At      time.Time `json:"at"`
 	// Servers are where the process answers DNS over UDP and TCP.
 	Servers []Listener `json:"servers,omitempty"`
-	Mirrors []Mirror `json:"mirrors"`
+	Mirrors []Mirror   `json:"mirrors"`
 }
 
 // Listener is an address that DNS is answered at.

@@ -1,11 +1,13 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -81,29 +83,21 @@ func ready(ctx context.Context) bool {
 
 // standing is how the mirrors stand, in a line.
 func standing(report status.Report) string {
-	var text string
-	for i, m := range report.Mirrors {
-		if i > 0 {
-			text += "; "
-		}
+	var all []string
+	for _, m := range report.Mirrors {
+		stream, held := "no syncer is followed", "no registry was loaded"
 		switch {
 		case m.ConnectedAddress != "" && m.Synced:
-			text += "in step with " + m.ConnectedAddress
+			stream = "in step with " + m.ConnectedAddress
 		case m.ConnectedAddress != "":
-			text += "following " + m.ConnectedAddress
-		default:
-			text += "no syncer is followed"
+			stream = "following " + m.ConnectedAddress
 		}
 		if m.Loaded {
-			text += fmt.Sprintf(", %d resources", m.Resources)
-		} else {
-			text += ", no registry was loaded"
+			held = fmt.Sprintf("%d resources", m.Resources)
 		}
+		all = append(all, stream+", "+held)
 	}
-	if text == "" {
-		return "no mirror"
-	}
-	return text
+	return cmp.Or(strings.Join(all, "; "), "no mirror")
 }
 
 func (a *announcer) status(text string) {

@@ -25,16 +25,17 @@ func (m manager) tell(state string, fds ...int) (err error) {
 	if !m.present() {
 		return nil
 	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
-	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	defer func() { err = errors.Join(err, os.NewSyscallError("close", unix.Close(fd))) }()
+	unix.CloseOnExec(fd)
 	var rights []byte
 	if len(fds) > 0 {
 		rights = unix.UnixRights(fds...)
 	}
-	if err := unix.Sendmsg(fd, []byte(state), rights, &unix.SockaddrUnix{Name: m.socket}, unix.MSG_NOSIGNAL); err != nil {
+	if err := unix.Sendmsg(fd, []byte(state), rights, &unix.SockaddrUnix{Name: m.socket}, 0); err != nil {
 		return fmt.Errorf("tell the service manager at %s: %w", m.socket, os.NewSyscallError("sendmsg", err))
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"runtime"
@@ -14,13 +15,16 @@ import (
 	"github.com/coredns/coredns/coremain" // its flags
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"go.uber.org/automaxprocs/maxprocs"
+
+	meshvm "github.com/meshvm/meshvm/plugin"
 )
 
 // serverType is CoreDNS's, as dnsserver registers it.
 const serverType = "dns"
 
-// Run serves DNS as the command line says, until a signal ends the process. The error is why it could not start.
-func Run() error {
+// Run serves DNS as the command line says, until a signal ends the process. What was asked for, such as the version, goes to stdout.
+// The error is why it could not start.
+func Run(stdout io.Writer) error {
 	flag.Parse()
 	if rest := flag.Args(); len(rest) > 0 {
 		return fmt.Errorf("extra command line arguments: %s", rest)
@@ -36,20 +40,20 @@ func Run() error {
 	}
 	switch {
 	case flagText("version") == "true":
-		fmt.Print(banner())
-		return nil
+		_, err := io.WriteString(stdout, banner())
+		return err
 	case flagText("plugins") == "true":
-		fmt.Println(caddy.DescribePlugins())
-		return nil
+		_, err := fmt.Fprintln(stdout, caddy.DescribePlugins())
+		return err
 	}
 	if _, err := maxprocs.Set(maxprocs.Logger(log.Printf)); err != nil {
 		clog.Warningf("Cannot follow the limit of processors: %v", err)
 	}
-	return serve()
+	return serve(stdout)
 }
 
 // serve starts CoreDNS and what goes with it, and waits for the end.
-func serve() error {
+func serve(stdout io.Writer) error {
 	signals := trapSignals()
 	sockets, err := inherit()
 	if err != nil {
@@ -72,7 +76,7 @@ func serve() error {
 			return nil
 		}
 		upstreams.follow(instance)
-		return kept.keep(instance)
+		return errors.Join(meshvm.ReleaseAddresses(), kept.keep(instance))
 	})
 	instance, err := start(corefile, sockets)
 	if err != nil {
@@ -81,8 +85,8 @@ func serve() error {
 	if !dnsserver.Quiet {
 		if clog.IsJSON() {
 			clog.Info(banner())
-		} else {
-			fmt.Print(banner())
+		} else if _, err := io.WriteString(stdout, banner()); err != nil {
+			return err
 		}
 	}
 	announcer := announce(manager)
