@@ -14,14 +14,20 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// Out here, where there is a network.
-	if err := machine.Roots(context.Background(), machine.Setups()); err != nil {
-		fmt.Fprintln(os.Stderr, "machines:", err)
-		os.Exit(1)
-	}
-	if err := machine.Sandbox(); err != nil {
+	if err := prepare(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "machines:", err)
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
+}
+
+// prepare builds what machines are made of, out here where there is a network, and then goes where machines run.
+func prepare(ctx context.Context) error {
+	if err := machine.Roots(ctx, machine.Setups()); err != nil {
+		return err
+	}
+	if err := machine.Probes(ctx); err != nil {
+		return err
+	}
+	return machine.Sandbox()
 }

@@ -46,6 +46,7 @@ func (s *Site) Boot(setup Setup) *Machine {
 	m.cgroup = filepath.Join(cgroups, fmt.Sprintf("meshvm-machines-%d-%s", os.Getpid(), m.name))
 	m.mount()
 	check(s.tb, os.Mkdir(m.Shared, 0o755)) //nolint:gosec // users of the machine read it
+	m.putProbes()
 	s.tb.Cleanup(m.end)
 	m.Start()
 	return m
@@ -71,16 +72,27 @@ func (m *Machine) mount() {
 
 func (m *Machine) bound() string { return filepath.Join(m.site.folder, "resolv.conf") }
 
-// Start boots a machine that is off.
+// Start boots a machine that is off, and returns once it resolves names of the world.
 func (m *Machine) Start() {
 	m.tb.Helper()
 	m.spawn()
 	m.waitUntilRunning()
+	WaitFor(m.tb, m.Name+" to resolve "+Outside, func() error {
+		output, err := m.Try("getent ahosts " + Outside)
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, output)
+		}
+		return Contains(output, OutsideAddress)
+	})
 }
 
 // spawn starts systemd-nspawn in a cgroup of its own, or machines would share one.
 func (m *Machine) spawn() {
 	m.tb.Helper()
+	if m.nspawn != nil {
+		m.site.unplug()
+	}
+	m.site.plugIn()
 	check(m.tb, os.MkdirAll(m.cgroup, 0o755)) //nolint:gosec // a cgroup
 	args := []string{"/bin/sh", "-euc", `echo $$ >"$0/cgroup.procs"; exec "$@"`, m.cgroup,
 		"systemd-nspawn", "--quiet", "--directory=" + m.root, "--machine=" + m.name, "--register=no", "--keep-unit",
@@ -230,6 +242,9 @@ func (m *Machine) end() {
 			_ = syscall.Kill(m.leader, syscall.SIGKILL) // it may have ended by itself
 		}
 		m.nspawn.stop(m.tb)
+	}
+	if m.nspawn != nil {
+		m.site.unplug()
 	}
 	if err := syscall.Unmount(m.root, syscall.MNT_DETACH); err != nil {
 		m.tb.Errorf("unmount the root of %s: %v", m.name, err)

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -56,11 +57,9 @@ func NewSite(tb testing.TB) *Site {
 	tb.Helper()
 	id := sites.Add(1)
 	s := &Site{tb: tb, folder: tb.TempDir(), router: fmt.Sprintf("router%d", id), inside: fmt.Sprintf("machine%d", id)}
-	for _, namespace := range []string{s.router, s.inside} {
-		s.ip("netns", "add", namespace)
-		tb.Cleanup(func() { s.ip("netns", "delete", namespace) })
-	}
-	s.ip("-n", s.router, "link", "add", "lan", "type", "veth", "peer", "name", "eth0", "netns", s.inside)
+	s.ip("netns", "add", s.router)
+	tb.Cleanup(func() { s.ip("netns", "delete", s.router) })
+	s.ip("-n", s.router, "link", "add", "lan", "type", "bridge")
 	for _, address := range []string{Router, Resolver} {
 		s.ip("-n", s.router, "address", "add", address+"/24", "dev", "lan")
 	}
@@ -72,9 +71,25 @@ func NewSite(tb testing.TB) *Site {
 	return s
 }
 
+// plugIn makes the network namespace of a machine that is about to boot, and connects it. What the one before had of addresses and
+// rules is lost, as it is with the kernel of a machine.
+func (s *Site) plugIn() {
+	s.tb.Helper()
+	s.ip("netns", "add", s.inside)
+	s.ip("-n", s.router, "link", "add", "port", "type", "veth", "peer", "name", "eth0", "netns", s.inside)
+	s.ip("-n", s.router, "link", "set", "port", "master", "lan", "up")
+}
+
+func (s *Site) unplug() {
+	s.tb.Helper()
+	s.ip("-n", s.router, "link", "delete", "port")
+	s.ip("netns", "delete", s.inside)
+}
+
 func (s *Site) ip(args ...string) {
 	s.tb.Helper()
-	if _, err := shell(s.tb.Context(), `exec ip "$@"`, args...); err != nil && s.tb.Context().Err() == nil {
+	// Not the test's context, which is over when its end deletes what it made.
+	if _, err := shell(context.Background(), `exec ip "$@"`, args...); err != nil {
 		s.tb.Fatalf("ip %s: %v", strings.Join(args, " "), err)
 	}
 }
@@ -89,7 +104,7 @@ func (s *Site) serveNames() {
 	s.writeOptions(Router)
 	resolver := func(address, live string, flags ...string) *process {
 		process := start(s.tb, "dnsmasq "+address, s.router, append([]string{"dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root",
-			"--log-facility=-", "--pid-file=", "--no-resolv", "--no-hosts", "--no-poll", "--bind-interfaces", "--listen-address=" + address, "--except-interface=lo",
+			"--log-facility=-", "--pid-file=", "--no-resolv", "--no-hosts", "--no-poll", "--no-ping", "--bind-interfaces", "--listen-address=" + address, "--except-interface=lo",
 			"--address=/#/", "--address=/" + Live + "/" + live,
 			"--host-record=" + Outside + "," + OutsideAddress, "--host-record=" + Short + "." + Domain + "," + ShortAddress,
 			"--host-record=" + Entry + "," + EntryOutside}, flags...)...)

@@ -1,0 +1,63 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// packages is where make packages puts them, below the repository.
+const packages = "bin/packages"
+
+// Versions of the package that tests install. Newer is built of the same sources.
+const (
+	Current = "current"
+	Newer   = "newer"
+)
+
+// deb finds the package of a version for this machine's architecture.
+func deb(version string) (string, error) {
+	repository, err := Repository()
+	if err != nil {
+		return "", err
+	}
+	pattern := filepath.Join(repository, packages, version, "*_amd64.deb")
+	found, err := filepath.Glob(pattern)
+	if err == nil && len(found) != 1 {
+		err = fmt.Errorf("%s: got %d packages, want one: run make test-machines", pattern, len(found))
+	}
+	if err != nil {
+		return "", err
+	}
+	return found[0], nil
+}
+
+// Give copies a package to where the machine finds it, and returns its path there.
+func (m *Machine) Give(version string) string {
+	m.tb.Helper()
+	from, err := deb(version)
+	check(m.tb, err)
+	to := filepath.Join(m.Shared, filepath.Base(from))
+	if err := os.Link(from, to); errors.Is(err, os.ErrExist) {
+		return filepath.Join(Shared, filepath.Base(to))
+	} else if err != nil {
+		content, err := os.ReadFile(from)
+		check(m.tb, err)
+		check(m.tb, os.WriteFile(to, content, 0o644)) //nolint:gosec // apt's user reads it
+	}
+	return filepath.Join(Shared, filepath.Base(to))
+}
+
+// Install installs a version of the package, as an operator does.
+func (m *Machine) Install(version string) {
+	m.tb.Helper()
+	m.Run("apt-get -q -y --no-install-recommends -o Dpkg::Use-Pty=0 install " + m.Give(version))
+}
+
+// Join has the machine join the mesh of its site with a bundle of its own, by one command, and returns what that said.
+func (m *Machine) Join() string {
+	m.tb.Helper()
+	m.site.Bundle(filepath.Join(m.Shared, "bundle"))
+	return m.Run("meshvmctl join " + Shared + "/bundle")
+}

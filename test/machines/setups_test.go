@@ -1,0 +1,156 @@
+//go:build machines
+
+package machines
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/meshvm/meshvm/test/machines/machine"
+)
+
+// Short names that only the search list of a namespace makes whole.
+const (
+	inNamespace = "reviews"
+	inDomain    = "reviews.default"
+)
+
+// What each name is, without us and with us.
+var (
+	without = map[string]string{
+		machine.Service: "-", machine.Entry: machine.EntryOutside, machine.Outside: machine.OutsideAddress, machine.Short: machine.ShortAddress,
+		inNamespace: "-", inDomain: "-",
+	}
+	with = map[string]string{
+		machine.Service: machine.ServiceAddress, machine.Entry: machine.EntryAddress, machine.Outside: machine.OutsideAddress, machine.Short: machine.ShortAddress,
+		inNamespace: machine.ServiceAddress, inDomain: machine.ServiceAddress,
+	}
+	asked = []string{machine.Service, machine.Entry, machine.Outside, machine.Short, inNamespace, inDomain}
+)
+
+// visit is a machine on its way through a test, and the table of what it said.
+type visit struct {
+	*testing.T
+	*machine.Machine
+	site  *machine.Site
+	table strings.Builder
+}
+
+// moment waits until every resolver says what is wanted, and writes it into the table.
+func (v *visit) moment(name string, want map[string]string) {
+	v.T.Helper()
+	var answers machine.Answers
+	machine.WaitFor(v.T, v.Setup.Name+": "+name, func() error {
+		answers = v.Resolve(asked...)
+		if difference := answers.Differ(want); difference != "" {
+			return errors.New(difference)
+		}
+		return nil
+	})
+	for _, resolver := range []string{machine.Glibc, machine.Go, machine.Musl} {
+		row := []string{v.Setup.Name, name, resolver}
+		for _, name := range asked {
+			row = append(row, answers[resolver][name])
+		}
+		fmt.Fprintf(&v.table, "| %s |\n", strings.Join(row, " | "))
+	}
+}
+
+// TestSetups takes a machine of each setup from before the package to after its purge.
+func TestSetups(t *testing.T) {
+	for _, setup := range machine.Setups() {
+		t.Run(setup.Name, func(t *testing.T) {
+			t.Parallel()
+			site := machine.NewSite(t)
+			v := &visit{T: t, Machine: site.Boot(setup), site: site}
+			defer func() {
+				t.Logf("%s: %s\n| setup | moment | asked by | %s |\n%s", setup.Name, setup.Says, strings.Join(asked, " | "), v.table.String())
+			}()
+			v.lifetime()
+		})
+	}
+}
+
+// state is what a machine has of name resolution beside files.
+func (v *visit) state() string {
+	v.T.Helper()
+	return v.Run(`cat /etc/resolv.conf; nft list ruleset; ss -Hlnup | sort; ss -Hlntp | sort; if systemctl -q is-active systemd-resolved; then resolvectl dns; resolvectl domain; fi`)
+}
+
+func (v *visit) lifetime() {
+	v.moment("before", without)
+	v.PowerOff()
+	files := v.Snapshot()
+	v.Start()
+	state := v.Run("cat /etc/resolv.conf")
+
+	v.Install(machine.Current)
+	v.moment("installed, nothing started", without)
+	v.Logf("%s: meshvmctl join says:\n%s", v.Setup.Name, v.Join())
+	v.moment("after apply", with)
+	v.Reboot()
+	v.moment("after reboot", with)
+	v.trample()
+
+	v.Run("systemctl stop meshvm.service")
+	v.moment("meshvm stopped", without)
+	v.Run("systemctl start meshvm.service meshvm-redirect.service")
+	v.moment("meshvm started", with)
+	v.killed()
+	v.PowerCut()
+	v.Start()
+	v.moment("after a power cut", with)
+	v.Install(machine.Newer)
+	v.moment("after upgrade", with)
+
+	v.Run("meshvmctl redirect revert")
+	v.moment("after revert", without)
+	if after := v.Run("cat /etc/resolv.conf"); after != state {
+		v.Errorf("resolv.conf after revert: got\n%s\nwant\n%s", after, state)
+	}
+	v.Run("meshvmctl redirect apply")
+	v.moment("applied again", with)
+	v.Run("apt-get -q -y -o Dpkg::Use-Pty=0 remove meshvm")
+	v.moment("removed", without)
+	v.Run("apt-get -q -y -o Dpkg::Use-Pty=0 purge meshvm")
+	v.moment("purged", without)
+	if after := v.Run("cat /etc/resolv.conf"); after != state {
+		v.Errorf("resolv.conf after purge: got\n%s\nwant\n%s", after, state)
+	}
+	v.PowerOff()
+	if difference := files.Difference(v.Snapshot()); difference != "" {
+		v.Errorf("files that the package has left behind, changed or taken:\n%s", difference)
+	}
+	v.Start()
+	v.moment("purged, after reboot", without)
+}
+
+// killed kills CoreDNS again and again. systemd starts it again, and the redirect stays or comes back.
+func (v *visit) killed() {
+	v.T.Helper()
+	for range 5 {
+		v.Run(`pid=$(systemctl show --property=MainPID --value meshvm.service); [ "$pid" = 0 ] || kill -KILL "$pid"`)
+		machine.WaitFor(v.T, v.Setup.Name+": another CoreDNS", func() error {
+			output, err := v.Try("systemctl is-active meshvm.service")
+			if err != nil {
+				return fmt.Errorf("%w: %s", err, output)
+			}
+			return nil
+		})
+	}
+	v.moment("after 5 x kill -9", with)
+}
+
+// trample has others write resolv.conf, and sees it healed.
+func (v *visit) trample() {
+	v.T.Helper()
+	if v.Bound {
+		v.Run("echo nameserver 10.77.0.2 >/etc/resolv.conf")
+		v.moment("resolv.conf written over", with)
+		return
+	}
+	v.Run("cp --remove-destination /dev/null /etc/resolv.conf; echo nameserver 10.77.0.2 >/etc/resolv.conf")
+	v.moment("resolv.conf written over", with)
+}
