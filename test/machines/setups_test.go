@@ -32,17 +32,17 @@ var (
 
 // visit is a machine on its way through a test, and the table of what it said.
 type visit struct {
-	*testing.T
 	*machine.Machine
+	t     *testing.T
 	site  *machine.Site
 	table strings.Builder
 }
 
 // moment waits until every resolver says what is wanted, and writes it into the table.
 func (v *visit) moment(name string, want map[string]string) {
-	v.T.Helper()
+	v.t.Helper()
 	var answers machine.Answers
-	machine.WaitFor(v.T, v.Setup.Name+": "+name, func() error {
+	machine.WaitFor(v.t, v.Setup.Name+": "+name, func() error {
 		answers = v.Resolve(asked...)
 		if difference := answers.Differ(want); difference != "" {
 			return errors.New(difference)
@@ -64,7 +64,7 @@ func TestSetups(t *testing.T) {
 		t.Run(setup.Name, func(t *testing.T) {
 			t.Parallel()
 			site := machine.NewSite(t)
-			v := &visit{T: t, Machine: site.Boot(setup), site: site}
+			v := &visit{t: t, Machine: site.Boot(setup), site: site}
 			defer func() {
 				t.Logf("%s: %s\n| setup | moment | asked by | %s |\n%s", setup.Name, setup.Says, strings.Join(asked, " | "), v.table.String())
 			}()
@@ -75,11 +75,12 @@ func TestSetups(t *testing.T) {
 
 // state is what a machine has of name resolution beside files.
 func (v *visit) state() string {
-	v.T.Helper()
+	v.t.Helper()
 	return v.Run(`cat /etc/resolv.conf; nft list ruleset; ss -Hlnup | sort; ss -Hlntp | sort; if systemctl -q is-active systemd-resolved; then resolvectl dns; resolvectl domain; fi`)
 }
 
 func (v *visit) lifetime() {
+	v.t.Helper()
 	v.moment("before", without)
 	v.PowerOff()
 	files := v.Snapshot()
@@ -88,7 +89,7 @@ func (v *visit) lifetime() {
 
 	v.Install(machine.Current)
 	v.moment("installed, nothing started", without)
-	v.Logf("%s: meshvmctl join says:\n%s", v.Setup.Name, v.Join())
+	v.t.Logf("%s: meshvmctl join says:\n%s", v.Setup.Name, v.Join())
 	v.moment("after apply", with)
 	v.Reboot()
 	v.moment("after reboot", with)
@@ -108,7 +109,7 @@ func (v *visit) lifetime() {
 	v.Run("meshvmctl redirect revert")
 	v.moment("after revert", without)
 	if after := v.Run("cat /etc/resolv.conf"); after != state {
-		v.Errorf("resolv.conf after revert: got\n%s\nwant\n%s", after, state)
+		v.t.Errorf("resolv.conf after revert: got\n%s\nwant\n%s", after, state)
 	}
 	v.Run("meshvmctl redirect apply")
 	v.moment("applied again", with)
@@ -117,11 +118,11 @@ func (v *visit) lifetime() {
 	v.Run("apt-get -q -y -o Dpkg::Use-Pty=0 purge meshvm")
 	v.moment("purged", without)
 	if after := v.Run("cat /etc/resolv.conf"); after != state {
-		v.Errorf("resolv.conf after purge: got\n%s\nwant\n%s", after, state)
+		v.t.Errorf("resolv.conf after purge: got\n%s\nwant\n%s", after, state)
 	}
 	v.PowerOff()
 	if difference := files.Difference(v.Snapshot()); difference != "" {
-		v.Errorf("files that the package has left behind, changed or taken:\n%s", difference)
+		v.t.Errorf("files that the package has left behind, changed or taken:\n%s", difference)
 	}
 	v.Start()
 	v.moment("purged, after reboot", without)
@@ -129,10 +130,10 @@ func (v *visit) lifetime() {
 
 // killed kills CoreDNS again and again. systemd starts it again, and the redirect stays or comes back.
 func (v *visit) killed() {
-	v.T.Helper()
+	v.t.Helper()
 	for range 5 {
 		v.Run(`pid=$(systemctl show --property=MainPID --value meshvm.service); [ "$pid" = 0 ] || kill -KILL "$pid"`)
-		machine.WaitFor(v.T, v.Setup.Name+": another CoreDNS", func() error {
+		machine.WaitFor(v.t, v.Setup.Name+": another CoreDNS", func() error {
 			output, err := v.Try("systemctl is-active meshvm.service")
 			if err != nil {
 				return fmt.Errorf("%w: %s", err, output)
@@ -145,7 +146,7 @@ func (v *visit) killed() {
 
 // trample has others write resolv.conf, and sees it healed.
 func (v *visit) trample() {
-	v.T.Helper()
+	v.t.Helper()
 	if v.Bound {
 		v.Run("echo nameserver 10.77.0.2 >/etc/resolv.conf")
 		v.moment("resolv.conf written over", with)
