@@ -90,7 +90,10 @@ func serve(stdout io.Writer) error {
 		}
 	}
 	announcer := announce(manager)
-	go signals.handle(func() { announcer.stop(); _ = upstreams.close() }) // the process ends with it
+	go signals.handle(func() error {
+		announcer.stop()
+		return errors.Join(upstreams.close(), kept.handOver())
+	})
 	instance.Wait()
 	select {} // the process ends by a signal, and the servers before it
 }

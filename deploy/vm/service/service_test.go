@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -153,6 +154,49 @@ func TestRestartLosesNoQuery(t *testing.T) {
 	}
 	if answer := programs.Query(t, "tcp", address, "www.example.net", dns.TypeA); answer.Rcode != dns.RcodeSuccess {
 		t.Errorf("over TCP on the socket of the first process: got %s, want NOERROR", dns.RcodeToString[answer.Rcode])
+	}
+}
+
+// TestConnectionsOutliveARestart: whoever connects while a process ends is answered by the next one, and whoever had connected but
+// not asked yet by the one that ends.
+func TestConnectionsOutliveARestart(t *testing.T) {
+	address, manager := programs.FreeAddress(t), newServiceManager(t)
+	file := programs.Corefile(t, corefile(t, address, programs.Upstream(t)))
+	p := manager.start(file)
+	eventually(t, "ready", func() bool { return manager.heard("READY=1") })
+	var asked, lost atomic.Int64
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	for range 8 {
+		clients.Go(func() {
+			client := dns.Client{Net: "tcp", Timeout: 20 * time.Second}
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				asked.Add(1)
+				if reply, _, err := client.Exchange(new(dns.Msg).SetQuestion("www.example.net.", dns.TypeA), address); err != nil || reply.Rcode != dns.RcodeSuccess {
+					t.Logf("query %d: %v", asked.Load(), err)
+					lost.Add(1)
+				}
+			}
+		})
+	}
+	for range 8 {
+		before := asked.Load()
+		eventually(t, "connections", func() bool { return asked.Load() > before+200 })
+		manager.forget()
+		p.stop()
+		p = manager.start(file)
+		eventually(t, "ready again", func() bool { return manager.heard("READY=1") })
+	}
+	close(stop)
+	clients.Wait()
+	t.Logf("%d connections over 8 restarts", asked.Load())
+	if lost.Load() != 0 {
+		t.Errorf("lost: got %d of %d, want none", lost.Load(), asked.Load())
 	}
 }
 

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"os"
 	"os/signal"
 	"sync"
@@ -28,8 +29,8 @@ func trapSignals() trapped {
 	return t
 }
 
-// handle does what signals ask for. Before the end it calls last, once.
-func (t trapped) handle(last func()) {
+// handle does what signals ask for. At the end it calls last, once, before the servers stop.
+func (t trapped) handle(last func() error) {
 	for s := range t {
 		switch s {
 		case syscall.SIGHUP:
@@ -49,10 +50,7 @@ func (t trapped) handle(last func()) {
 			}
 		default:
 			logger.Infof("%s: ending", name(s))
-			go func() {
-				last()
-				exit(shutdown(name(s)))
-			}()
+			go func() { exit(shutdown(name(s), last)) }()
 			t.impatient()
 		}
 	}
@@ -75,8 +73,8 @@ func name(s os.Signal) string {
 	return "SIGTERM"
 }
 
-// shutdown ends all instances and returns the exit code.
-func shutdown(signal string) int {
+// shutdown ends all instances and returns the exit code. Queries are answered until last has returned.
+func shutdown(signal string, last func() error) int {
 	caddy.EmitEvent(caddy.ShutdownEvent, signal)
 	code := 0
 	for _, instance := range caddy.Instances() {
@@ -85,7 +83,7 @@ func shutdown(signal string) int {
 			code = exitShutdown
 		}
 	}
-	if err := caddy.Stop(); err != nil {
+	if err := errors.Join(last(), caddy.Stop()); err != nil {
 		logger.Errorf("%s: %v", signal, err)
 		code = exitStop
 	}

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/coredns/caddy"
 )
@@ -65,6 +67,30 @@ func (s *store) keep(instance *caddy.Instance) error {
 		delete(s.kept, name)
 	}
 	return errors.Join(errs...)
+}
+
+// unread is how long connections that were accepted already have, for a client to send its query.
+const unread = 100 * time.Millisecond
+
+// handOver leaves what comes from now on to the next process, as far as the manager keeps the sockets for it. Queries over UDP are
+// read, and answered, until the servers stop.
+func (s *store) handOver() error {
+	instance := current()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.kept) == 0 || instance == nil {
+		return nil
+	}
+	sockets, err := served(instance)
+	if err != nil {
+		return err
+	}
+	sockets = slices.DeleteFunc(sockets, func(socket socket) bool { return !s.kept[socket.name()] })
+	if err := deafen(sockets); err != nil {
+		return err
+	}
+	<-time.After(unread)
+	return nil
 }
 
 // served are the sockets that an instance serves plain DNS from: those of this process at the addresses of servers that have both
