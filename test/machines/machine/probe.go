@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,6 +99,17 @@ func (a Answers) Differ(want map[string]string) string {
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
+}
+
+// Dig runs dig in the network of the machine, past whatever resolves names there, and returns what it wrote, also of its failure.
+func (m *Machine) Dig(args ...string) string {
+	command := exec.CommandContext(context.Background(), "nsenter", append([]string{"--net=" + filepath.Join(namespaces, m.site.inside), "--", // #nosec G204 -- what the tests run
+		"dig", "+tries=1", "+time=3"}, args...)...)
+	output, err := command.CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("%s%v", output, err)
+	}
+	return string(output)
 }
 
 // Asker starts the client that asks at a steady rate in the network of the machine.
