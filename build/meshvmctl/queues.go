@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 
 	"github.com/spf13/pflag"
 
@@ -18,53 +17,40 @@ const defaultQueue = 8 << 20
 const queuesUsage = `meshvmctl queues makes room for the queries that wait while CoreDNS is restarted. The unit of CoreDNS runs it.
 
 Usage:
-  meshvmctl queues PID [flags]
+  meshvmctl queues [flags]
 
-It needs to be root, and Linux 5.6. Exit codes: 0 done; 1 refused by the kernel; 2 wrong usage.
+It needs to be root. Exit codes: 0 done; 1 the service or the kernel refuses; 2 wrong usage.
 
 Flags:
 `
 
 func runQueues(_ context.Context, args []string, stdout, stderr io.Writer) int {
 	var bytes int
-	var ports []int
+	var socket string
 	flags := pflag.NewFlagSet("meshvmctl queues", pflag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.Usage = func() {}
+	flags.StringVar(&socket, "socket", "/run/meshvm/queue.sock", "`SOCKET` at which CoreDNS offers its own")
 	flags.IntVar(&bytes, "bytes", defaultQueue, "room of each UDP socket, in `BYTES` as the kernel counts them: about 768 a query")
-	flags.IntSliceVar(&ports, "port", nil, "`PORT` that DNS is served at, where it is not below 1024")
 	err := flags.Parse(args)
-	if errors.Is(err, pflag.ErrHelp) {
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
 		fmt.Fprint(stdout, queuesUsage+flags.FlagUsagesWrapped(100))
 		return exitDone
-	}
-	var pid int
-	if err == nil {
-		pid, err = checkQueues(flags.Args(), bytes)
+	case err == nil && flags.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case err == nil && bytes <= 0:
+		err = fmt.Errorf("--bytes %d: want more than nothing", bytes)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "meshvmctl queues: %v (see meshvmctl queues --help)\n", err)
 		return exitUsage
 	}
-	widened, err := queue.Widen(pid, bytes, ports...)
+	widened, err := queue.Widen(socket, bytes)
 	if err != nil {
 		fmt.Fprintf(stderr, "meshvmctl queues: %v\n", err)
 		return exitRefused
 	}
-	fmt.Fprintf(stdout, "%d sockets of process %d hold %d bytes each\n", widened, pid, bytes)
+	fmt.Fprintf(stdout, "%d sockets hold %d bytes each\n", widened, bytes)
 	return exitDone
-}
-
-func checkQueues(args []string, bytes int) (pid int, err error) {
-	if len(args) != 1 {
-		return 0, fmt.Errorf("want one PID, got %d", len(args))
-	}
-	pid, err = strconv.Atoi(args[0])
-	switch {
-	case err != nil || pid <= 0:
-		return 0, fmt.Errorf("PID %q: want the number of a process", args[0])
-	case bytes <= 0:
-		return 0, fmt.Errorf("--bytes %d: want more than nothing", bytes)
-	}
-	return pid, nil
 }

@@ -89,9 +89,15 @@ func serve(stdout io.Writer) error {
 			return err
 		}
 	}
+	offerer := offer(manager) // before it is ready, since whoever makes room comes then
 	announcer := announce(manager)
 	go signals.handle(func() error {
 		announcer.stop()
+		if offerer != nil {
+			if err := offerer.Close(); err != nil {
+				return err
+			}
+		}
 		return errors.Join(upstreams.close(), kept.handOver())
 	})
 	instance.Wait()

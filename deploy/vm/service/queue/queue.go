@@ -1,84 +1,117 @@
-//go:build linux
-
 // Package queue makes room for the queries that wait while a service is restarted.
+//
+// A process without privileges is held to net.core.rmem_max, which is enough for some 550 queries in each socket: at 2,000 a second
+// that is a quarter of a second. So the service offers its sockets, to its own user and to root, and root gives them more room. They
+// keep it for as long as anybody has them open: the service manager's hold on them carries it over restarts.
 package queue
 
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
-	"slices"
-	"strconv"
-	"strings"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Widen has every UDP socket of a process that is bound to a port below 1024, or to one of the ports given, hold this many bytes of
-// packets that were not read yet, as the kernel counts them: about 768 a query. It returns how many sockets were widened.
-//
-// A process without privileges is held to net.core.rmem_max, which is enough for some 500 queries: at 2,000 a second that is a
-// quarter of a second. Widen needs CAP_NET_ADMIN and CAP_SYS_PTRACE, and Linux 5.6. The sockets keep it for as long as anybody
-// has them open, so that the manager's hold on them carries it over restarts.
-func Widen(pid, bytes int, ports ...int) (widened int, err error) {
-	process, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return 0, fmt.Errorf("reach process %d: %w", pid, os.NewSyscallError("pidfd_open", err))
+// patience bounds each side of an exchange.
+const patience = 5 * time.Second
+
+// most is how many sockets are offered, as many as one message may carry.
+const most = 253
+
+// Offerer offers the sockets of a service at the path of a Unix socket. It is safe for concurrent use.
+type Offerer struct {
+	listener *net.UnixListener
+	running  sync.WaitGroup
+}
+
+// Offer hands what sockets returns, file descriptors, to everybody who connects to path, until Close. Only the user of this process
+// and root can.
+func Offer(path string, sockets func() ([]int, error)) (*Offerer, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("offer sockets: %w", err)
 	}
-	defer func() { err = errors.Join(err, unix.Close(process)) }()
-	entries, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/fd")
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
-		return 0, fmt.Errorf("find the sockets of process %d: %w", pid, err)
+		return nil, fmt.Errorf("offer sockets: %w", err)
 	}
-	for _, entry := range entries {
-		link, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/fd/" + entry.Name())
-		number, notNumber := strconv.Atoi(entry.Name())
-		if err != nil || notNumber != nil || !strings.HasPrefix(link, "socket:") {
-			continue // closed meanwhile, or no socket
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("offer sockets: %w", err), listener.Close())
+	}
+	o := &Offerer{listener: listener}
+	o.running.Go(func() {
+		for {
+			connection, err := listener.AcceptUnix()
+			if err != nil {
+				return // closed
+			}
+			_ = hand(connection, sockets) // who asked sees that nothing came
 		}
-		fd, err := unix.PidfdGetfd(process, number, 0)
-		if errors.Is(err, unix.EBADF) {
-			continue // closed meanwhile
+	})
+	return o, nil
+}
+
+// Close ends the offer.
+func (o *Offerer) Close() error {
+	err := o.listener.Close()
+	o.running.Wait()
+	return err
+}
+
+func hand(connection *net.UnixConn, sockets func() ([]int, error)) (err error) {
+	defer func() { err = errors.Join(err, connection.Close()) }()
+	if err := connection.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	fds, err := sockets()
+	if err != nil || len(fds) == 0 {
+		return err
+	}
+	_, _, err = connection.WriteMsgUnix([]byte{1}, unix.UnixRights(fds[:min(len(fds), most)]...), nil)
+	return err
+}
+
+// Widen has every UDP socket that is offered at path hold this many bytes of packets that were not read yet, as the kernel counts
+// them: about 768 a query. It returns how many sockets were widened. It needs CAP_NET_ADMIN.
+func Widen(path string, bytes int) (widened int, err error) {
+	connection, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return 0, fmt.Errorf("ask for the sockets: %w", err)
+	}
+	defer func() { err = errors.Join(err, connection.Close()) }()
+	if err := connection.SetDeadline(time.Now().Add(patience)); err != nil {
+		return 0, err
+	}
+	message, rights := make([]byte, 1), make([]byte, unix.CmsgSpace(4*most))
+	_, n, _, _, err := connection.ReadMsgUnix(message, rights)
+	if errors.Is(err, io.EOF) {
+		return 0, fmt.Errorf("ask for the sockets: %s offers none", path)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ask for the sockets: %w", err)
+	}
+	messages, err := unix.ParseSocketControlMessage(rights[:n])
+	if err != nil {
+		return 0, fmt.Errorf("read the sockets: %w", err)
+	}
+	var errs []error
+	for _, message := range messages {
+		fds, err := unix.ParseUnixRights(&message)
+		errs = append(errs, err)
+		for _, fd := range fds {
+			done, err := widen(fd, bytes)
+			errs = append(errs, err, os.NewSyscallError("close", unix.Close(fd)))
+			if done && err == nil {
+				widened++
+			}
 		}
-		if err != nil {
-			return widened, fmt.Errorf("reach a socket of process %d: %w", pid, os.NewSyscallError("pidfd_getfd", err))
-		}
-		done, err := widen(fd, bytes, ports)
-		if err := errors.Join(err, os.NewSyscallError("close", unix.Close(fd))); err != nil {
-			return widened, fmt.Errorf("widen the queue of a socket of process %d: %w", pid, err)
-		}
-		if done {
-			widened++
-		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return widened, fmt.Errorf("widen the queue of a socket: %w", err)
 	}
 	return widened, nil
-}
-
-func widen(fd, bytes int, ports []int) (bool, error) {
-	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
-	if err != nil || kind != unix.SOCK_DGRAM {
-		return false, os.NewSyscallError("getsockopt", err)
-	}
-	local, err := unix.Getsockname(fd)
-	if err != nil {
-		return false, os.NewSyscallError("getsockname", err)
-	}
-	var port int
-	switch local := local.(type) {
-	case *unix.SockaddrInet4:
-		port = local.Port
-	case *unix.SockaddrInet6:
-		port = local.Port
-	}
-	if !served(port, ports) {
-		return false, nil
-	}
-	// The kernel doubles what is asked for, for its own bookkeeping.
-	return true, os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes/2))
-}
-
-// served reports whether DNS may be served at a port. The others are those that queries were sent from.
-func served(port int, ports []int) bool {
-	const firstUnprivileged = 1024
-	return port > 0 && port < firstUnprivileged || slices.Contains(ports, port)
 }
