@@ -13,6 +13,11 @@ type Machine struct {
 	// Run runs a command and returns what it printed. Nil: it is executed. Commands are for those who own resolution (systemctl,
 	// resolvconf, nmcli, nft, restorecon) and are bounded by the context.
 	Run func(ctx context.Context, name string, args ...string) ([]byte, error)
+
+	// port is where the resolvers that resolv.conf names are asked. 0: 53.
+	port uint16
+	// fault is called before a file is changed, for tests. Its error is what the change comes to.
+	fault func(change string) error
 }
 
 // Path is a path of the machine as this process opens it.

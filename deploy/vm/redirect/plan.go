@@ -52,7 +52,9 @@ type Plan struct {
 	// AllNames: every name goes to CoreDNS. Else Domains only, and Missed are hosts of the mesh that would not.
 	AllNames bool     `json:"all_names"`
 	Domains  []string `json:"domains,omitempty"`
-	Missed   []string `json:"missed,omitempty"`
+	// Zones are the mesh's own, which CoreDNS is asked for before it is trusted with others.
+	Zones  []string `json:"zones,omitempty"`
+	Missed []string `json:"missed,omitempty"`
 	// Search is the search list as it will be.
 	Search []string `json:"search,omitempty"`
 	// Upstreams are the machine's own resolvers.

@@ -1,0 +1,80 @@
+package redirect
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestKilled holds that Revert gives the machine back byte for byte after an Apply, or a Revert, that failed or was killed at any of its
+// operations on files and commands.
+func TestKilled(t *testing.T) {
+	for mode, setup := range setups() {
+		for _, from := range []string{"own resolution", "other domains", "another mode", "reverting", "withdrawing"} {
+			for _, kill := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s/%s/killed=%t", mode, from, kill), func(t *testing.T) {
+					for fail := 1; ; fail++ {
+						if !survives(t, setup(t), mode, from, fail, kill) {
+							if fail < 3 {
+								t.Errorf("Operations: got %d, want more", fail-1)
+							}
+							return
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// survives is false where there are fewer operations than the one that is to fail.
+func survives(t *testing.T, w *owned, mode Mode, from string, fail int, kill bool) bool {
+	t.Helper()
+	before := w.snapshot()
+	prepare := w.plan(mode)
+	run := func() error { _, err := w.apply(w.plan(mode)); return err }
+	switch from {
+	case "other domains":
+		prepare.Domains, prepare.Search = []string{"cluster.local"}, []string{"cluster.local"}
+	case "another mode":
+		prepare = w.plan(Direct)
+		if mode == Direct {
+			prepare = w.plan(Resolved)
+		}
+	case "reverting":
+		run = func() error { _, err := w.revert(); return err }
+	case "withdrawing":
+		run = func() error { _, err := Withdraw(t.Context(), w.Machine, "the test says so"); return err }
+	}
+	if from != "own resolution" {
+		if _, err := w.apply(prepare); err != nil {
+			t.Fatalf("Apply what was before: %v", err)
+		}
+	}
+	w.operations, w.fail, w.kill = 0, fail, kill
+	err := run()
+	reached := w.operations >= fail
+	w.fail = 0
+	if reached && kill && err == nil {
+		t.Errorf("Run killed at operation %d: got no error, want one", fail)
+	}
+	if from == "own resolution" && err != nil && !kill {
+		if after := w.snapshot(); after != before {
+			t.Errorf("Machine after Apply has failed at operation %d with %v:\n got %s\nwant %s", fail, err, after, before)
+		}
+	}
+	if _, err := w.revert(); err != nil {
+		t.Errorf("Revert after operation %d: %v", fail, err)
+	}
+	if after := w.snapshot(); after != before {
+		t.Errorf("Machine after operation %d and Revert:\n got %s\nwant %s", fail, after, before)
+	}
+	if left, err := os.ReadDir(w.Path("/var/lib/meshvm-redirect")); unlessMissing(err) != nil || len(left) > 0 {
+		t.Errorf("Folder of the state after operation %d and Revert: got %v (%v), want it empty", fail, left, err)
+	}
+	if strings.Contains(w.read("/run/meshvm-redirect/resolvconf"), "nameserver") {
+		t.Errorf("Record after operation %d and Revert: got it, want none", fail)
+	}
+	return reached
+}

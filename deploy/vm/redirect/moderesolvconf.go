@@ -1,0 +1,119 @@
+package redirect
+
+import (
+	"context"
+	"strings"
+)
+
+// resolvconfMode is a program of that name, of which there are two. Either keeps records by interface, and makes /etc/resolv.conf of
+// them. Ours is one more record, in /run, so that a reboot forgets it. Neither has a place for a port.
+type resolvconfMode struct {
+	// record is our record as the program keeps it.
+	records []string
+	// add and away are arguments that add our record, read from standard input, and take it away.
+	add, away string
+	// program and options: the record has to say them, since those of others are not used beside ours.
+	withOptions bool
+}
+
+// debianResolvconf is Debian's. Found out with 1.91: records of lo.* come first (interface-order), servers after a loopback one are
+// left out (TRUNCATE_NAMESERVER_LIST_AFTER_LOOPBACK_ADDRESS is on unless set), options of all records are merged, and to take away a
+// record that is not there is no error.
+var debianResolvconf = resolvconfMode{
+	records: []string{"/run/resolvconf/interface/lo.meshvm", "/run/resolvconf/interfaces/lo.meshvm"},
+	add:     "-a lo.meshvm", away: "-d lo.meshvm",
+}
+
+// openresolv is the other one. Found out with 3.12: -x leaves out all others' records with their search lists and options, -m 0 has it
+// before the exclusive ones of others, and with -f it is no error to take away what is not there.
+var openresolv = resolvconfMode{
+	records: []string{"/run/resolvconf/interfaces/meshvm", "/run/resolvconf/keys/meshvm"},
+	add:     "-x -m 0 -a meshvm", away: "-f -d meshvm",
+	withOptions: true,
+}
+
+// recordFile is the record as it is given to resolvconf.
+const recordFile = "/run/meshvm-redirect/resolvconf"
+
+func (r resolvconfMode) content(p Plan, options []string) []byte {
+	lines := []string{"nameserver " + p.Server.Addr().String()}
+	if len(p.Search) > 0 {
+		lines = append(lines, "search "+strings.Join(p.Search, " "))
+	}
+	if r.withOptions && len(options) > 0 {
+		lines = append(lines, "options "+strings.Join(options, " "))
+	}
+	return []byte(strings.Join(lines, "\n") + "\n")
+}
+
+func (r resolvconfMode) addition() string { return "exec resolvconf " + r.add + " <" + recordFile }
+
+func (r resolvconfMode) steps(p Plan) []string {
+	return []string{
+		"write " + recordFile + ": " + strings.ReplaceAll(strings.TrimSpace(string(r.content(p, nil))), "\n", ", "),
+		"run sh -c '" + r.addition() + "'",
+	}
+}
+
+func (resolvconfMode) check(_ context.Context, m Machine, p Plan) error {
+	return noPort(m, p, resolvConf)
+}
+
+func (r resolvconfMode) apply(ctx context.Context, m Machine, p Plan, s *State) error {
+	if r.withOptions {
+		if err := m.keepOptions(s); err != nil {
+			return err
+		}
+	}
+	changed, err := m.put(ctx, s, recordFile, r.content(p, s.Options))
+	if err != nil {
+		return err
+	}
+	if !changed && s.Applied {
+		missing, err := r.holds(m, p, s)
+		if err != nil || len(missing) == 0 {
+			return err
+		}
+	}
+	return m.command(ctx, "sh", "-c", r.addition())
+}
+
+func (r resolvconfMode) holds(m Machine, p Plan, s *State) ([]string, error) {
+	same, err := m.has(recordFile, r.content(p, s.Options))
+	if err != nil {
+		return nil, err
+	}
+	there, err := r.kept(m)
+	if err != nil {
+		return nil, err
+	}
+	if !same || !there {
+		return []string{"resolvconf does not have our record as it was written"}, nil
+	}
+	return m.asksOnly(p.Server)
+}
+
+func (r resolvconfMode) kept(m Machine) (bool, error) {
+	for _, record := range r.records {
+		if there, err := m.exists(record); err != nil || there {
+			return there, err
+		}
+	}
+	return false, nil
+}
+
+func (r resolvconfMode) present(m Machine) (bool, error) { return r.kept(m) }
+
+func (r resolvconfMode) revert(ctx context.Context, m Machine, s *State) error {
+	there, err := r.kept(m)
+	if err != nil {
+		return err
+	}
+	// A record that is gone may be one that the program was killed over, before it made /etc/resolv.conf anew.
+	if there || s != nil {
+		if err := m.command(ctx, "sh", "-c", "exec resolvconf "+r.away); err != nil {
+			return err
+		}
+	}
+	return m.remove(recordFile)
+}

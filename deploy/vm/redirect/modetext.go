@@ -1,0 +1,120 @@
+package redirect
+
+import (
+	"bytes"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+)
+
+// marker is in the first line of an /etc/resolv.conf of ours, and in nobody else's.
+const marker = "# Written by meshvm "
+
+// written says whether a resolv.conf is ours.
+func written(content []byte) bool { return bytes.HasPrefix(content, []byte(marker)) }
+
+// parseServers are the servers of a resolv.conf(5), in their order. What is no address is nobody's server.
+func parseServers(content []byte) []netip.Addr {
+	var servers []netip.Addr
+	for line := range strings.Lines(string(content)) {
+		if words := directive(line); len(words) > 1 && words[0] == "nameserver" {
+			if server, err := netip.ParseAddr(words[1]); err == nil {
+				servers = append(servers, server.Unmap())
+			}
+		}
+	}
+	return servers
+}
+
+// parseOptions are all options of a resolv.conf(5).
+func parseOptions(content []byte) []string {
+	var options []string
+	for line := range strings.Lines(string(content)) {
+		if words := directive(line); len(words) > 1 && words[0] == "options" {
+			options = append(options, words[1:]...)
+		}
+	}
+	return options
+}
+
+// directive are the words of a line up to a comment.
+func directive(line string) []string {
+	if comment := strings.IndexAny(line, "#;"); comment >= 0 {
+		line = line[:comment]
+	}
+	return strings.Fields(line)
+}
+
+// rewritten is a resolv.conf that names the servers and the search list, and else says what base says. Comments of a base that somebody
+// has generated would say that somebody has generated this one, too: they are left out.
+func rewritten(base []byte, generated bool, servers []netip.Addr, search []string) []byte {
+	var b strings.Builder
+	b.WriteString(marker + "to have CoreDNS answer. meshvmctl redirect revert puts back what was here.\n")
+	for _, server := range servers {
+		b.WriteString("nameserver " + server.String() + "\n")
+	}
+	if len(search) > 0 {
+		b.WriteString("search " + strings.Join(search, " ") + "\n")
+	}
+	b.Write(kept(base, generated))
+	return []byte(b.String())
+}
+
+// restored is a resolv.conf that named CoreDNS, naming the servers instead. Its search list stays: it has the one that was there.
+func restored(current []byte, servers []netip.Addr) []byte {
+	var b strings.Builder
+	for line := range strings.Lines(string(current)) {
+		words := directive(line)
+		switch {
+		case strings.HasPrefix(line, marker):
+		case len(words) > 0 && words[0] == "nameserver":
+			for _, server := range servers {
+				b.WriteString("nameserver " + server.String() + "\n")
+			}
+			servers = nil
+		default:
+			b.WriteString(line)
+		}
+	}
+	return []byte(b.String())
+}
+
+// kept are the lines that stay: all but ours, servers and search lists.
+func kept(base []byte, generated bool) []byte {
+	var b bytes.Buffer
+	stub := slices.Contains(parseServers(base), netip.AddrFrom4([4]byte{127, 0, 0, 53}))
+	for line := range strings.Lines(string(base)) {
+		words := directive(line)
+		switch {
+		case strings.HasPrefix(line, marker):
+			continue
+		case len(words) == 0 && generated:
+			continue
+		case len(words) > 0 && (words[0] == "nameserver" || words[0] == "search" || words[0] == "domain"):
+			continue
+		case len(words) > 0 && words[0] == "options" && stub && slices.Contains(words, "trust-ad"):
+			// systemd-resolved may be trusted to say what was proved. Those that it asks may not.
+			words = slices.DeleteFunc(words, func(word string) bool { return word == "trust-ad" })
+			if len(words) == 1 {
+				continue
+			}
+			line = strings.Join(words, " ") + "\n"
+		}
+		b.WriteString(strings.TrimSuffix(line, "\n") + "\n")
+	}
+	return b.Bytes()
+}
+
+// keepOptions remembers the options of /etc/resolv.conf, once for all Plans of a mode.
+func (m Machine) keepOptions(s *State) error {
+	if s.Options != nil {
+		return nil
+	}
+	content, err := os.ReadFile(m.Path(resolvConf))
+	if unlessMissing(err) != nil {
+		return err
+	}
+	s.Options = append([]string{}, parseOptions(content)...)
+	return s.save(m)
+}

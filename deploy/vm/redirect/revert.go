@@ -1,0 +1,147 @@
+package redirect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+)
+
+// Revert gives resolution back to its owner, who is asked to write its state anew where it can. It is the same after any Apply,
+// finished or killed at any step, after a reboot, without a State, and when it was done before. After an error it may be called again:
+// the State stays until all is undone.
+func Revert(ctx context.Context, m Machine) (Outcome, error) {
+	return revert(ctx, m, "")
+}
+
+// Withdraw is Revert while CoreDNS cannot answer: the State stays, with Withdrawn, so that Apply takes over again once it can. Why is what
+// happened. Without a State it is Revert.
+func Withdraw(ctx context.Context, m Machine, why string) (Outcome, error) {
+	return revert(ctx, m, "since "+time.Now().UTC().Format(time.RFC3339)+": "+why)
+}
+
+func revert(ctx context.Context, m Machine, withdrawn string) (Outcome, error) {
+	unlock, err := m.lock(ctx)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("revert the redirect: %w", err)
+	}
+	defer unlock()
+	state, warnings, err := takeState(m)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("revert the redirect: %w", err)
+	}
+	outcome := Outcome{Warnings: warnings}
+	if state != nil && state.Withdrawn != "" && withdrawn != "" {
+		return outcome, nil // It says since when already.
+	}
+	if outcome.Changed, err = undo(ctx, m, state, withdrawn); err != nil {
+		return outcome, fmt.Errorf("revert the redirect: %w", err)
+	}
+	return outcome, nil
+}
+
+// undo puts the machine back from any mode, and goes on where one fails. With withdrawn the State stays and says so.
+func undo(ctx context.Context, m Machine, s *State, withdrawn string) (changed bool, err error) {
+	if s != nil && s.Applied {
+		s.Applied = false
+		if err := s.save(m); err != nil {
+			return false, err
+		}
+	}
+	// The rules come first: a program that cannot be answered any more is to reach its resolver soonest.
+	failures := []error{revertTransparent(ctx, m)}
+	boot, err := m.boot()
+	if err != nil {
+		return false, err
+	}
+	for _, name := range modes() {
+		// What is in /run went with its boot. Direct is in /etc.
+		known := s != nil && s.Plan.Mode == name && s.Withdrawn == "" && (s.Boot == boot || name == Direct)
+		there, err := modeOf(name).present(m)
+		if err != nil {
+			failures = append(failures, err)
+		}
+		if !there && !known {
+			continue
+		}
+		changed = true
+		var remembered *State
+		if known {
+			remembered = s
+		}
+		if err := modeOf(name).revert(ctx, m, remembered); err != nil {
+			failures = append(failures, fmt.Errorf("mode %s: %w", name, err))
+		}
+	}
+	if s == nil {
+		return changed, errors.Join(append(failures, m.remove(StateFile))...) // A kill may have left a draft of it.
+	}
+	changed = changed || s.Plan.Transparent && s.Withdrawn == ""
+	failures = append(failures, m.leaveNobodyAlone(s), m.removeFolders(s))
+	if err := errors.Join(failures...); err != nil {
+		return changed, err
+	}
+	if withdrawn == "" {
+		return changed, m.remove(StateFile)
+	}
+	s.Withdrawn, s.Backup, s.Options = withdrawn, nil, nil
+	return changed, s.save(m)
+}
+
+// leaveNobodyAlone holds that /etc/resolv.conf does not go on naming CoreDNS where its owner should have written it anew and did not, as
+// where it does not run any more.
+func (m Machine) leaveNobodyAlone(s *State) error {
+	if s.Plan.Mode != NetworkManager && s.Plan.Mode != Resolvconf && s.Plan.Mode != Openresolv || s.Withdrawn != "" {
+		return nil
+	}
+	servers, err := m.servers()
+	if err != nil || !slices.Equal(servers, []netip.Addr{s.Plan.Server.Addr()}) {
+		return err
+	}
+	var upstreams []netip.Addr
+	for _, upstream := range s.Plan.Upstreams {
+		if upstream.Port() == m.resolverPort() && upstream.Addr() != s.Plan.Server.Addr() {
+			upstreams = append(upstreams, upstream.Addr())
+		}
+	}
+	return m.nameServers(upstreams)
+}
+
+// nameServers has /etc/resolv.conf name these servers, and else say what it says. A symbolic link stays, and what is behind it is
+// rewritten.
+func (m Machine) nameServers(servers []netip.Addr) error {
+	if known := m.upstreams(); len(known) > 0 {
+		servers = known
+	}
+	if len(servers) == 0 {
+		return fmt.Errorf("%s still names CoreDNS, whoever writes it has not done so, and no other resolver of this machine is known: write it by hand", resolvConf)
+	}
+	info, err := os.Lstat(m.Path(resolvConf))
+	if err != nil {
+		return err
+	}
+	current, err := os.ReadFile(m.Path(resolvConf))
+	if err != nil {
+		return err
+	}
+	content := restored(current, servers)
+	if info.Mode().IsRegular() {
+		err = m.replace(resolvConf, content, info.Mode().Perm(), ours)
+	}
+	if !info.Mode().IsRegular() || mounted(err) {
+		err = m.rewrite(resolvConf, content)
+	}
+	return m.explainRefusal(resolvConf, err)
+}
+
+// upstreams are the machine's own resolvers as CoreDNS forwards to them. A file that cannot be read has none.
+func (m Machine) upstreams() []netip.Addr {
+	content, err := os.ReadFile(m.Path(UpstreamsFile))
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(parseServers(content), netip.Addr.IsLoopback)
+}
