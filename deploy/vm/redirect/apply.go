@@ -209,24 +209,26 @@ func (a *application) giveUp(ctx context.Context, why error) error {
 // Holds is what of a Plan is not in force on the machine, a sentence each. It reads files, and runs nothing.
 func Holds(m Machine, p Plan) (missing []string, err error) {
 	s, err := LoadState(m)
-	if err != nil {
-		return nil, err
-	}
-	if s == nil {
-		return []string{"nothing is applied"}, nil
-	}
-	if s.Withdrawn != "" {
-		return []string{"withdrawn " + s.Withdrawn}, nil
-	}
-	boot, err := m.boot()
-	if err != nil {
-		return nil, err
-	}
 	switch {
+	case err != nil:
+		return nil, err
+	case s == nil:
+		return []string{"nothing is applied"}, nil
+	case s.Withdrawn != "":
+		return []string{"it is withdrawn " + s.Withdrawn}, nil
+	}
+	return lacking(m, s, p)
+}
+
+func lacking(m Machine, s *State, p Plan) (missing []string, err error) {
+	boot, err := m.boot()
+	switch {
+	case err != nil:
+		return nil, err
 	case s.Boot != boot:
 		return []string{"what was applied is of an earlier boot"}, nil
 	case !s.Applied:
-		missing = append(missing, "a run that applied it was broken off")
+		missing = append(missing, "a run that applied or reverted it was broken off")
 	case !sameEffect(s.Plan, p):
 		missing = append(missing, "another plan is applied")
 	}
