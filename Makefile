@@ -16,6 +16,10 @@ build: bin/coredns bin/meshvm-syncer bin/meshvmctl ## Build the three binaries i
 bin/coredns bin/meshvm-syncer bin/meshvmctl:
 	CGO_ENABLED=0 $(GO) build $(GOFLAGS_RELEASE) -ldflags "$(LDFLAGS) -X main.version=$(VERSION)" -o $@ ./build/$(@F)
 
+.PHONY: packages
+packages: ## Build the VM's deb and rpm, for amd64 and arm64, into bin/packages/
+	GO="$(GO)" sh build/package/build.sh bin/packages "$(VERSION)"
+
 .PHONY: run
 run: build ## Run syncer and CoreDNS on this machine, with example manifests, until Ctrl-C
 	sh build/quickstart.sh
