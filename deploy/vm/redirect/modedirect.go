@@ -44,16 +44,33 @@ func (d direct) apply(ctx context.Context, m Machine, p Plan, s *State) error {
 	if bytes.Equal(current, wanted) {
 		return nil
 	}
+	if err := d.put(ctx, m, current, wanted, s); err != nil {
+		return m.explainRefusal(resolvConf, err)
+	}
+	return m.forget(ctx)
+}
+
+// put has the file replaced, or rewritten where that cannot be.
+func (d direct) put(ctx context.Context, m Machine, current, wanted []byte, s *State) error {
 	if s.Backup == nil || !s.Backup.InPlace {
-		err = m.replace(resolvConf, wanted, 0o644, ours)
-		if !mounted(err) {
+		if err := m.replace(resolvConf, wanted, 0o644, ours); !mounted(err) {
 			if err != nil {
-				return m.explainRefusal(resolvConf, err)
+				return err
 			}
 			return m.relabel(ctx, resolvConf)
 		}
 	}
-	return m.explainRefusal(resolvConf, d.inPlace(m, current, wanted, s))
+	return d.inPlace(m, current, wanted, s)
+}
+
+// forget has systemd-resolved forget what it was answered. Where it is not what the C library asks first it may still be asked by others,
+// and it has the file that was changed for its own upstreams.
+func (m Machine) forget(ctx context.Context) error {
+	running, err := m.active(ctx, resolvedUnit)
+	if err != nil || !running || m.stopping(ctx) {
+		return err
+	}
+	return m.command(ctx, "resolvectl", "flush-caches")
 }
 
 // content is /etc/resolv.conf as it is to be.
@@ -125,9 +142,11 @@ func (d direct) revert(ctx context.Context, m Machine, s *State) error {
 		return nil // Somebody else has written it since, for the network of today.
 	}
 	if s != nil && s.Backup != nil {
-		return errors.Join(d.regenerate(ctx, m, s), m.restoreOurs(ctx, s.Backup, torn))
+		err = errors.Join(d.regenerate(ctx, m, s), m.restoreOurs(ctx, s.Backup, torn))
+	} else {
+		err = d.writeUpstreams(ctx, m)
 	}
-	return d.writeUpstreams(ctx, m)
+	return errors.Join(err, m.forget(ctx))
 }
 
 // restoreOurs puts a Backup back unless the file is somebody else's by now.

@@ -45,7 +45,7 @@ func newOwned(tb testing.TB) *owned {
 	w.Machine = Machine{Root: tb.TempDir(), port: w.coreDNS.Port(), Run: w.execute, fault: w.change}
 	w.write("/proc/sys/kernel/random/boot_id", "boot-1\n")
 	w.write("/etc/resolv.conf", "# by hand\nsearch corp.example\nnameserver 127.0.0.2\noptions ndots:3 timeout:1\nsortlist 10.0.0.0\n")
-	for _, folder := range []string{"/run/systemd", "/run/resolvconf/interface", "/run/resolvconf/interfaces", "/run/NetworkManager"} {
+	for _, folder := range []string{"/run/systemd/system", "/run/resolvconf/interface", "/run/resolvconf/interfaces", "/run/NetworkManager"} {
 		w.folder(folder)
 	}
 	return w
@@ -158,7 +158,7 @@ func (w *owned) read(path string) string {
 	return string(content)
 }
 
-// snapshot is all of the machine but for the folders of this package, of which the State's has to be empty.
+// snapshot is all of the machine but for the folders of this package.
 func (w *owned) snapshot() string {
 	w.tb.Helper()
 	var all []string
@@ -167,11 +167,8 @@ func (w *owned) snapshot() string {
 			return err
 		}
 		name := "/" + strings.TrimPrefix(strings.TrimPrefix(path, w.Root), "/")
-		if name == "/run/meshvm-redirect" {
+		if name == "/run/meshvm-redirect" || name == "/var" {
 			return fs.SkipDir
-		}
-		if name == "/var" || name == "/var/lib" || name == "/var/lib/meshvm-redirect" {
-			return nil
 		}
 		info, err := entry.Info()
 		if err != nil {
