@@ -168,17 +168,33 @@ func (m Machine) folders(s *State, path string) error {
 
 // removeFolders removes the folders that were made, where nobody has put anything into them.
 func (m Machine) removeFolders(s *State) error {
-	for _, folder := range s.Folders {
-		if err := m.inject("remove " + folder); err != nil {
-			return err
-		}
-		err := os.Remove(m.Path(folder))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
-			return err
-		}
+	if err := m.removeEmpty(s.Folders...); err != nil {
+		return err
 	}
 	s.Folders = nil
 	return nil
+}
+
+// removeEmpty removes those of the folders that are there and have nothing in them.
+func (m Machine) removeEmpty(folders ...string) error {
+	for _, folder := range folders {
+		if err := m.inject("remove " + folder); err != nil {
+			return err
+		}
+		err := unlessMissing(os.Remove(m.Path(folder)))
+		if err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeOurs removes a file of ours without knowing who has made its folder: one with nothing in it says nothing to anybody.
+func (m Machine) removeOurs(s *State, path string) error {
+	if err := m.remove(path); err != nil || s != nil {
+		return err
+	}
+	return m.removeEmpty(filepath.Dir(path))
 }
 
 // relabel gives a file the label that the policy has for it. A file that was renamed from a draft keeps the one of its folder, and

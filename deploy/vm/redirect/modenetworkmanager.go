@@ -78,8 +78,8 @@ func (n networkManagerMode) holds(m Machine, p Plan, s *State) ([]string, error)
 
 func (networkManagerMode) present(m Machine) (bool, error) { return m.exists(networkManagerFile) }
 
-func (n networkManagerMode) revert(ctx context.Context, m Machine, _ *State) error {
-	if err := m.remove(networkManagerFile); err != nil {
+func (n networkManagerMode) revert(ctx context.Context, m Machine, s *State) error {
+	if err := m.removeOurs(s, networkManagerFile); err != nil {
 		return err
 	}
 	if m.stopping(ctx) {

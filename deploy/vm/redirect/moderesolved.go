@@ -155,8 +155,8 @@ func (d systemdResolved) present(m Machine) (bool, error) {
 	return m.exists(anchorsFile)
 }
 
-func (d systemdResolved) revert(ctx context.Context, m Machine, _ *State) error {
-	if err := errors.Join(m.remove(d.file), m.remove(anchorsFile)); err != nil {
+func (d systemdResolved) revert(ctx context.Context, m Machine, s *State) error {
+	if err := errors.Join(m.removeOurs(s, d.file), m.removeOurs(s, anchorsFile)); err != nil {
 		return err
 	}
 	if m.stopping(ctx) {

@@ -236,7 +236,7 @@ func (w *owned) execute(_ context.Context, name string, args ...string) ([]byte,
 		return nil, nil
 	case line == "resolvectl flush-caches", strings.HasPrefix(line, "systemctl restart "), strings.HasPrefix(line, "systemctl reload-or-restart "):
 		return nil, nil
-	case line == "nmcli general reload conf":
+	case line == "nmcli general reload conf", line == "nmcli general reload dns-rc":
 		return nil, w.networkManager()
 	case strings.HasPrefix(line, "sh -c exec resolvconf "):
 		return nil, w.resolvconf(strings.Fields(args[1])[2:])
@@ -321,4 +321,14 @@ func (w *owned) revert() (Outcome, error) {
 	ctx, cancel := context.WithTimeout(w.tb.Context(), 30*time.Second)
 	defer cancel()
 	return Revert(ctx, w.Machine)
+}
+
+// runner runs a command by the first that knows it.
+func runner(first func(line string) (output []byte, err error, known bool), then func(context.Context, string, ...string) ([]byte, error)) func(context.Context, string, ...string) ([]byte, error) { //nolint:revive // whether it is known is about both
+	return func(ctx context.Context, name string, args ...string) ([]byte, error) {
+		if output, err, known := first(strings.Join(append([]string{name}, args...), " ")); known {
+			return output, err
+		}
+		return then(ctx, name, args...)
+	}
 }
