@@ -22,7 +22,7 @@ func TestRestartsUnderLoad(t *testing.T) {
 	asker := m.Asker("-rate", "2000", machine.Service+"="+machine.ServiceAddress, machine.Entry+"="+machine.EntryAddress, machine.Outside+"="+machine.OutsideAddress)
 	asked := map[string]bool{process(): true}
 	for range restarts {
-		m.Run("systemctl restart meshvm.service")
+		m.Run("systemctl restart meshvm.service; sleep 0.5") // each serves before it goes
 		asked[process()] = true
 	}
 	if len(asked) != restarts+1 {

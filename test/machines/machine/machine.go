@@ -61,7 +61,8 @@ func (m *Machine) mount() {
 	for _, folder := range []string{upper, work, m.root} {
 		check(m.tb, os.Mkdir(folder, 0o755)) //nolint:gosec // it becomes the / of a machine
 	}
-	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", strings.Join(root.layers, ":"), upper, work)
+	// Volatile: what the machine syncs need not wait for the disk, which outlives the test anyway.
+	options := fmt.Sprintf("volatile,lowerdir=%s,upperdir=%s,workdir=%s", strings.Join(root.layers, ":"), upper, work)
 	check(m.tb, syscall.Mount("overlay", m.root, "overlay", 0, options))
 	if m.Bound {
 		content, err := os.ReadFile(filepath.Join(m.root, "etc/resolv.conf"))

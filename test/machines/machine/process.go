@@ -35,6 +35,7 @@ func start(tb testing.TB, name, namespace string, args ...string) *process {
 	p := &process{name: name, output: &transcript.Transcript{}, exited: make(chan struct{})}
 	p.command = exec.CommandContext(context.Background(), args[0], args[1:]...) // #nosec G204 -- what the tests run
 	p.command.Stdout, p.command.Stderr = p.output, p.output
+	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.command.Start(); err != nil {
 		tb.Fatalf("start %s: %v", name, err)
 	}
@@ -52,10 +53,12 @@ func (p *process) signal(tb testing.TB, signal os.Signal) {
 	}
 }
 
-// stop kills the process, and waits for its end.
+// stop kills the process and its children, of which dnsmasq has one for each connection, and waits for the end of all.
 func (p *process) stop(tb testing.TB) {
 	tb.Helper()
-	p.signal(tb, syscall.SIGKILL)
+	if err := syscall.Kill(-p.command.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		tb.Errorf("kill %s: %v", p.name, err)
+	}
 	<-p.exited
 	if tb.Failed() {
 		tb.Logf("%s said:\n%s", p.name, tail(p.output.String(), 60))
