@@ -14,6 +14,7 @@ func TestKilled(t *testing.T) {
 		for _, from := range []string{"own resolution", "other domains", "another mode", "reverting", "withdrawing"} {
 			for _, kill := range []bool{true, false} {
 				t.Run(fmt.Sprintf("%s/%s/killed=%t", mode, from, kill), func(t *testing.T) {
+					t.Parallel() // Each waits for the disk most of the time.
 					for fail := 1; ; fail++ {
 						if !survives(t, setup(t), mode, from, fail, kill) {
 							if fail < 3 {

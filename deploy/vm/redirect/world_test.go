@@ -55,11 +55,8 @@ func newOwned(tb testing.TB) *owned {
 func serveBoth(tb testing.TB) (coreDNS, resolver netip.AddrPort) {
 	tb.Helper()
 	for range 20 {
-		packets, err := net.ListenPacket("udp", "127.0.0.1:0") //nolint:noctx // nothing to wait for
-		if err != nil {
-			tb.Fatal(err)
-		}
-		port := packets.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+		packets := listenPacket(tb)
+		port := netip.MustParseAddrPort(packets.LocalAddr().String()).Port()
 		coreDNS, resolver = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), port)
 		if tryServe(tb, packets, coreDNS, answerMesh) == nil && tryServe(tb, nil, resolver, answerOutside) == nil {
 			return coreDNS, resolver
@@ -69,13 +66,22 @@ func serveBoth(tb testing.TB) (coreDNS, resolver netip.AddrPort) {
 	return coreDNS, resolver
 }
 
+func listenPacket(tb testing.TB) net.PacketConn {
+	tb.Helper()
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return packets
+}
+
 func tryServe(tb testing.TB, packets net.PacketConn, at netip.AddrPort, answer dns.HandlerFunc) (err error) {
 	if packets == nil {
-		if packets, err = net.ListenPacket("udp", at.String()); err != nil { //nolint:noctx // nothing to wait for
+		if packets, err = net.ListenPacket("udp", at.String()); err != nil {
 			return err
 		}
 	}
-	stream, err := net.Listen("tcp", at.String()) //nolint:noctx // nothing to wait for
+	stream, err := net.Listen("tcp", at.String())
 	if err != nil {
 		return errors.Join(err, packets.Close())
 	}
@@ -128,7 +134,7 @@ func (w *owned) plan(mode Mode) Plan {
 
 func (w *owned) folder(path string) {
 	w.tb.Helper()
-	if err := os.MkdirAll(w.Path(path), 0o755); err != nil {
+	if err := os.MkdirAll(w.Path(path), 0o755); err != nil { //nolint:gosec // as systems have them
 		w.tb.Fatal(err)
 	}
 }
@@ -136,7 +142,7 @@ func (w *owned) folder(path string) {
 func (w *owned) write(path, content string) {
 	w.tb.Helper()
 	w.folder(filepath.Dir(path))
-	if err := os.WriteFile(w.Path(path), []byte(content), 0o644); err != nil {
+	if err := os.WriteFile(w.Path(path), []byte(content), 0o644); err != nil { //nolint:gosec // as systems have them
 		w.tb.Fatal(err)
 	}
 }
@@ -324,7 +330,7 @@ func (w *owned) revert() (Outcome, error) {
 }
 
 // runner runs a command by the first that knows it.
-func runner(first func(line string) (output []byte, err error, known bool), then func(context.Context, string, ...string) ([]byte, error)) func(context.Context, string, ...string) ([]byte, error) { //nolint:revive // whether it is known is about both
+func runner(first func(line string) (output []byte, err error, known bool), then func(context.Context, string, ...string) ([]byte, error)) func(context.Context, string, ...string) ([]byte, error) {
 	return func(ctx context.Context, name string, args ...string) ([]byte, error) {
 		if output, err, known := first(strings.Join(append([]string{name}, args...), " ")); known {
 			return output, err
