@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/meshvm/meshvm/plugin/status"
 )
 
 // followers are the process's followers by their settings. A reload runs two instances of the plugin at
@@ -27,8 +29,9 @@ type shared struct {
 	key string
 	// claims are counted by the run, that is by the Corefile as loaded once, that they belong to.
 	claims map[*run]int
-	// maxStale is the last claim's max_stale as a time.Duration.
+	// maxStale is the last claim's max_stale as a time.Duration, zones its zones.
 	maxStale atomic.Int64
+	zones    atomic.Pointer[[]string]
 }
 
 // run is one loading of the Corefile. All instances of the plugin that it made share a pointer to it.
@@ -41,7 +44,7 @@ func init() { prometheus.MustRegister(process) }
 
 func newFollowers() *followers {
 	p := &followers{byKey: map[string]*shared{}, files: map[string]*snapshotFile{}}
-	p.sockets = statusSockets{report: p.report, byPath: map[string]*statusSocket{}}
+	p.sockets = statusSockets{source: status.Source{Report: p.report, Hosts: p.hosts}, byPath: map[string]*statusSocket{}}
 	return p
 }
 
@@ -85,6 +88,7 @@ func (p *followers) claimFollower(config *Config, by *run) (*follower, error) {
 func (s *shared) adopt(config *Config) {
 	s.mirror.SetTTL(config.TTL, config.EndpointTTL)
 	s.maxStale.Store(int64(config.MaxStale))
+	s.zones.Store(&config.Zones)
 }
 
 // checkSnapshot refuses a snapshot file that another block of the same Corefile uses for another

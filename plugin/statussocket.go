@@ -15,7 +15,7 @@ import (
 // statusSockets are the process's status sockets by their paths. As with followers no instance of the plugin owns one, so
 // that a reload leaves them alone.
 type statusSockets struct {
-	report func() status.Report
+	source status.Source
 
 	mu     sync.Mutex
 	byPath map[string]*statusSocket
@@ -39,7 +39,7 @@ func (s *statusSockets) claim(path string, by *run, log *slog.Logger) {
 	if !found {
 		held = &statusSocket{claims: map[*run]int{}}
 		s.byPath[path] = held
-		server, err := status.Serve(path, s.report, log)
+		server, err := status.Serve(path, s.source, log)
 		switch {
 		case err == nil:
 			held.server = server
@@ -94,7 +94,7 @@ func (s *statusSockets) closeIdle() {
 
 // report is how all followers stand, in the order of their settings.
 func (p *followers) report() status.Report {
-	report := status.Report{Version: caddy.AppVersion, At: time.Now(), Mirrors: []status.Mirror{}}
+	report := status.Report{Version: caddy.AppVersion, At: time.Now(), Servers: listeners(), Mirrors: []status.Mirror{}}
 	all := p.all()
 	slices.SortFunc(all, func(a, b *shared) int { return strings.Compare(a.key, b.key) })
 	for _, held := range all {
@@ -107,7 +107,7 @@ func (s *shared) report() status.Mirror {
 	state, stream := s.mirror.State(), s.client.Status()
 	position := state.Position()
 	m := status.Mirror{
-		Syncers: s.config.Syncers, Namespace: s.config.Namespace, Node: s.config.Node,
+		Syncers: s.config.Syncers, Namespace: s.config.Namespace, Node: s.config.Node, Zones: s.zonesOf(),
 		ConnectedAddress: stream.Address, Since: stream.Since, Synced: stream.Synced,
 		Loaded: state.Loaded(), View: position.GetView(), Generation: position.GetGeneration(), Revision: position.GetRevision(),
 		Resources: state.Resources(), ConfirmedAt: s.mirror.ConfirmedAt(), MaxStaleSeconds: time.Duration(s.maxStale.Load()).Seconds(),

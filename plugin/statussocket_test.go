@@ -59,6 +59,24 @@ func startRefusing(t *testing.T) string {
 	return listener.Addr().String()
 }
 
+// checkServed checks what somebody who redirects names to this process has to know.
+func checkServed(t *testing.T, socket, address string) {
+	t.Helper()
+	report, err := status.Ask(t.Context(), socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(report.Servers), fmt.Sprint([]status.Listener{{Address: address}}); got != want {
+		t.Errorf("Servers: got %s, want %s", got, want)
+	}
+	if got, want := fmt.Sprint(report.Mirrors[0].Zones), "[cluster.local]"; got != want {
+		t.Errorf("Zones: got %s, want %s", got, want)
+	}
+	if hosts, err := status.Hosts(t.Context(), socket); err != nil || len(hosts) != 0 {
+		t.Errorf("Hosts of an empty registry: got %q and %v, want none", hosts, err)
+	}
+}
+
 // TestStatusOverReloads runs CoreDNS with a token that has ended, and asks its socket, over reloads that succeed and that fail.
 func TestStatusOverReloads(t *testing.T) {
 	before := dnsserver.Directives
@@ -98,6 +116,7 @@ func TestStatusOverReloads(t *testing.T) {
 	t.Cleanup(stop)
 
 	since := checkRefused(t, socket, syncer, token)
+	checkServed(t, socket, "127.0.0.1:"+port)
 
 	if instance, err = instance.Restart(corefile(socket, "")); err != nil {
 		t.Fatalf("Reload: %v", err)

@@ -15,7 +15,7 @@ import (
 func serveStatus(t *testing.T, report status.Report) string {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "status.sock")
-	server, err := status.Serve(socket, func() status.Report { return report }, slog.New(slog.DiscardHandler))
+	server, err := status.Serve(socket, status.Source{Report: func() status.Report { return report }}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

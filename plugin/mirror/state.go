@@ -193,6 +193,23 @@ func (s *State) Hosts() iter.Seq[*Host] {
 	}
 }
 
+// HostNames is the name of every host that has a claim, in no order: without the final dot, a wildcard as *.suffix. Endpoints are not
+// among them. Nothing is decoded for it.
+func (s *State) HostNames() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for name := range s.hosts.All() {
+			if !yield(name) {
+				return
+			}
+		}
+		for suffix := range s.wildcards.All() {
+			if !yield(registryv1.WildcardPrefix + suffix) {
+				return
+			}
+		}
+	}
+}
+
 // Addresses is every address that points back to a name, with its names as Pointers has them, in no order.
 func (s *State) Addresses() iter.Seq2[netip.Addr, []string] {
 	return func(yield func(netip.Addr, []string) bool) {

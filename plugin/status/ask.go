@@ -13,40 +13,57 @@ import (
 )
 
 // maxReport bounds what is read of a Report, in bytes.
-const maxReport = 4 << 20
+const maxReport = 8 << 20
 
 // Ask asks the process that serves a socket for its Report. The error says what to look after.
 func Ask(ctx context.Context, path string) (Report, error) {
+	var report Report
+	err := get(ctx, path, "/status", &report)
+	return report, err
+}
+
+// MaxHosts is how many hosts are named at most.
+const MaxHosts = 20_000
+
+// Hosts asks the process that serves a socket for the mesh's hosts outside its zones: sorted, without the final dot, a wildcard as
+// *.suffix, at most MaxHosts. They are the same while the revisions of all mirrors in the Report are.
+func Hosts(ctx context.Context, path string) ([]string, error) {
+	var hosts []string
+	err := get(ctx, path, "/hosts", &hosts)
+	return hosts, err
+}
+
+// get asks for what is served at a path of the socket's.
+func get(ctx context.Context, socket, what string, into any) error {
 	var dialer net.Dialer
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", path)
+			return dialer.DialContext(ctx, "unix", socket)
 		},
 	}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://meshvm/status", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://meshvm"+what, nil)
 	if err != nil {
-		return Report{}, err
+		return err
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return Report{}, explain(path, err)
+		return explain(socket, err)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxReport+1))
 	switch {
 	case err != nil:
-		return Report{}, fmt.Errorf("read the status from %s: %w", path, err)
+		return fmt.Errorf("read the status from %s: %w", socket, err)
 	case len(body) > maxReport:
-		return Report{}, fmt.Errorf("the status from %s is larger than %d bytes", path, maxReport)
+		return fmt.Errorf("the status from %s is larger than %d bytes", socket, maxReport)
 	case response.StatusCode != http.StatusOK:
-		return Report{}, fmt.Errorf("%s answers %s", path, response.Status)
+		return fmt.Errorf("%s answers %s", socket, response.Status)
 	}
-	var report Report
-	if err := json.Unmarshal(body, &report); err != nil {
-		return Report{}, fmt.Errorf("%s does not answer as CoreDNS with meshvm: %w", path, err)
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("%s does not answer as CoreDNS with meshvm: %w", socket, err)
 	}
-	return report, nil
+	return nil
 }
 
 func explain(path string, err error) error {

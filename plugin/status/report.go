@@ -20,9 +20,8 @@ type Report struct {
 
 // Listener is an address that DNS is answered at.
 type Listener struct {
+	// Address is IP:PORT.
 	Address string `json:"address"`
-	// Zones are those of its Server Blocks.
-	Zones []string `json:"zones"`
 }
 
 // Mirror is one copy of a registry.

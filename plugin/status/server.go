@@ -27,17 +27,25 @@ type Server struct {
 	serve  sync.WaitGroup
 }
 
-// Serve makes a socket at a path, with permissions 0660, and answers GET /status there with what report returns, as JSON,
-// until Close. A socket that nobody answers on gives way; it is an error where another process does (ErrInUse), or where
-// the file is no socket. Report may be called by some goroutines at once.
-func Serve(path string, report func() Report, log *slog.Logger) (*Server, error) {
+// Source is what there is to tell. Its functions may be called by some goroutines at once.
+type Source struct {
+	// Report is how the process stands.
+	Report func() Report
+	// Hosts are the mesh's hosts outside its zones. Nil: nobody may ask.
+	Hosts func() []string
+}
+
+// Serve makes a socket at a path, with permissions 0660, and answers GET /status and GET /hosts there with what the source returns, as
+// JSON, until Close. A socket that nobody answers on gives way; it is an error where another process does (ErrInUse), or where
+// the file is no socket.
+func Serve(path string, source Source, log *slog.Logger) (*Server, error) {
 	socket, err := listen(path)
 	if err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		body, err := json.Marshal(report())
+	answer := func(w http.ResponseWriter, content any) {
+		body, err := json.Marshal(content)
 		if err != nil {
 			log.Error("status not served", "error", err)
 			http.Error(w, "the status cannot be encoded", http.StatusInternalServerError)
@@ -48,7 +56,11 @@ func Serve(path string, report func() Report, log *slog.Logger) (*Server, error)
 		if _, err := w.Write(append(body, '\n')); err != nil {
 			log.Debug("status not sent", "error", err)
 		}
-	})
+	}
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, source.Report()) })
+	if source.Hosts != nil {
+		mux.HandleFunc("GET /hosts", func(w http.ResponseWriter, _ *http.Request) { answer(w, source.Hosts()) })
+	}
 	s := &Server{socket: socket, log: log, http: &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: patience, ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: patience,

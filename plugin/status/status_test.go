@@ -26,11 +26,23 @@ var quiet = slog.New(slog.DiscardHandler)
 
 func serve(t *testing.T, path string, report Report) *Server {
 	t.Helper()
-	s, err := Serve(path, func() Report { return report }, quiet)
+	s, err := Serve(path, Source{Report: func() Report { return report }}, quiet)
 	if err != nil {
 		t.Fatalf("Serve: %v", err)
 	}
 	return s
+}
+
+func TestHostsArrive(t *testing.T) {
+	path, want := filepath.Join(t.TempDir(), "status.sock"), []string{"*.example.com", "payments.example.com"}
+	s, err := Serve(path, Source{Report: func() Report { return Report{} }, Hosts: func() []string { return want }}, quiet)
+	if err != nil {
+		t.Fatalf("Serve: %v", err)
+	}
+	defer s.Close()
+	if got, err := Hosts(t.Context(), path); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("hosts: got %q and %v, want %q", got, err, want)
+	}
 }
 
 func TestReportArrives(t *testing.T) {
@@ -65,7 +77,7 @@ func TestSocketIsTaken(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "status.sock")
 		s := serve(t, path, Report{Version: "first"})
 		defer s.Close()
-		if _, err := Serve(path, nil, quiet); !errors.Is(err, ErrInUse) {
+		if _, err := Serve(path, Source{}, quiet); !errors.Is(err, ErrInUse) {
 			t.Errorf("second: got %v, want %v", err, ErrInUse)
 		}
 		if got, err := Ask(t.Context(), path); err != nil || got.Version != "first" {
@@ -100,7 +112,7 @@ func TestSocketIsTaken(t *testing.T) {
 			if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := Serve(path, nil, quiet); err == nil || !strings.Contains(err.Error(), file) {
+			if _, err := Serve(path, Source{}, quiet); err == nil || !strings.Contains(err.Error(), file) {
 				t.Errorf("got %v, want an error that names %s", err, file)
 			}
 			if content, err := os.ReadFile(file); err != nil || string(content) != "precious" {
@@ -123,7 +135,7 @@ func TestSocketIsTaken(t *testing.T) {
 	})
 	t.Run("not where the folder is missing, or the name too long", func(t *testing.T) {
 		for _, path := range []string{filepath.Join(t.TempDir(), "none", "status.sock"), "/" + strings.Repeat("x", MaxPath)} {
-			if _, err := Serve(path, nil, quiet); err == nil || !strings.Contains(err.Error(), path[:8]) {
+			if _, err := Serve(path, Source{}, quiet); err == nil || !strings.Contains(err.Error(), path[:8]) {
 				t.Errorf("%s: got %v, want an error that names it", path, err)
 			}
 		}
