@@ -203,7 +203,8 @@ func (a *application) giveUp(ctx context.Context, why error) error {
 	if _, err := undo(ctx, a.Machine, a.state, remember); err != nil {
 		return fmt.Errorf("%w; and putting the machine back failed, too: %w", why, err)
 	}
-	return fmt.Errorf("the machine is as it was: %w", why)
+	a.outcome.Changed = a.before
+	return fmt.Errorf("it is undone, and the machine's own resolution in force: %w", why)
 }
 
 // Holds is what of a Plan is not in force on the machine, a sentence each. It reads files, and runs nothing.

@@ -228,7 +228,7 @@ func TestNotVerified(t *testing.T) {
 			w := setups()[mode](t)
 			before := w.snapshot()
 			w.broken = true
-			if _, err := w.apply(w.plan(mode)); err == nil || !strings.Contains(err.Error(), "the machine is as it was: ") {
+			if _, err := w.apply(w.plan(mode)); err == nil || !strings.Contains(err.Error(), "it is undone, and the machine") {
 				t.Errorf("Apply: got %v, want it undone", err)
 			}
 			if after := w.snapshot(); after != before {

@@ -120,13 +120,16 @@ func mounted(err error) bool {
 	return errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES)
 }
 
+// leaveAlone is what an operator can do about a file that cannot be written.
+const leaveAlone = "chattr -i makes it writable again, and --mode none --transparent leaves it alone"
+
 // explainRefusal says of a file that could not be written why, where that can be told.
 func (m Machine) explainRefusal(path string, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case m.immutable(path):
-		return fmt.Errorf("write %s: it is immutable (chattr -i %s makes it writable again; --mode none --transparent leaves it alone): %w", path, path, err)
+		return fmt.Errorf("write %s: it is immutable (%s): %w", path, leaveAlone, err)
 	case errors.Is(err, unix.EROFS):
 		return fmt.Errorf("write %s: it is on a read-only file system (--mode none --transparent leaves it alone): %w", path, err)
 	default:

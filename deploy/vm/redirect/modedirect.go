@@ -23,7 +23,12 @@ func (direct) steps(p Plan) []string {
 	return []string{"remember " + resolvConf + " as it is in " + StateFile, line}
 }
 
-func (direct) check(_ context.Context, m Machine, p Plan) error { return noPort(m, p, resolvConf) }
+func (direct) check(_ context.Context, m Machine, p Plan) error {
+	if m.immutable(resolvConf) {
+		return &Impossible{resolvConf + " is immutable: " + leaveAlone}
+	}
+	return noPort(m, p, resolvConf)
+}
 
 func (d direct) apply(ctx context.Context, m Machine, p Plan, s *State) error {
 	current, err := os.ReadFile(m.Path(resolvConf))
@@ -129,7 +134,7 @@ func (direct) present(m Machine) (bool, error) {
 }
 
 func (d direct) revert(ctx context.Context, m Machine, s *State) error {
-	if err := m.remove(draft(resolvConf)); err != nil {
+	if err := m.removeOne(draft(resolvConf)); err != nil {
 		return err
 	}
 	current, err := os.ReadFile(m.Path(resolvConf))
@@ -190,5 +195,5 @@ func (direct) writeUpstreams(ctx context.Context, m Machine) error {
 	if running, err := m.active(ctx, resolvedUnit); err == nil && running && there {
 		return m.link(resolvConf, ".."+stub)
 	}
-	return m.nameServers(nil)
+	return m.nameServers(nil, nil)
 }

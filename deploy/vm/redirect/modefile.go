@@ -102,10 +102,19 @@ func syncFolder(path string) error {
 
 // remove removes a file that may be missing already, and what a killed run has left beside it.
 func (m Machine) remove(path string) error {
+	return errors.Join(m.removeOne(path), m.removeOne(draft(path)))
+}
+
+// removeOne looks first: a read-only file system refuses to remove even what is not there.
+func (m Machine) removeOne(path string) error {
+	there, err := m.exists(path)
+	if err != nil || !there {
+		return err
+	}
 	if err := m.inject("remove " + path); err != nil {
 		return err
 	}
-	return errors.Join(unlessMissing(os.Remove(m.Path(path))), unlessMissing(os.Remove(m.Path(draft(path)))))
+	return unlessMissing(os.Remove(m.Path(path)))
 }
 
 func unlessMissing(err error) error {

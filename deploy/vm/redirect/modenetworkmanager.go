@@ -43,10 +43,10 @@ func (networkManagerMode) check(_ context.Context, m Machine, p Plan) error {
 }
 
 func (n networkManagerMode) apply(ctx context.Context, m Machine, p Plan, s *State) error {
-	if err := m.keepOptions(s); err != nil {
+	if err := m.remember(s); err != nil {
 		return err
 	}
-	changed, err := m.put(ctx, s, networkManagerFile, n.content(p, s.Options))
+	changed, err := m.put(ctx, s, networkManagerFile, n.content(p, parseOptions(s.Before)))
 	if err != nil || !changed && s.Applied {
 		return err
 	}
@@ -66,7 +66,7 @@ func (networkManagerMode) reread(ctx context.Context, m Machine) error {
 }
 
 func (n networkManagerMode) holds(m Machine, p Plan, s *State) ([]string, error) {
-	same, err := m.has(networkManagerFile, n.content(p, s.Options))
+	same, err := m.has(networkManagerFile, n.content(p, parseOptions(s.Before)))
 	if err != nil {
 		return nil, err
 	}

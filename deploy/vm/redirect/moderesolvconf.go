@@ -60,12 +60,10 @@ func (resolvconfMode) check(_ context.Context, m Machine, p Plan) error {
 }
 
 func (r resolvconfMode) apply(ctx context.Context, m Machine, p Plan, s *State) error {
-	if r.withOptions {
-		if err := m.keepOptions(s); err != nil {
-			return err
-		}
+	if err := m.remember(s); err != nil {
+		return err
 	}
-	changed, err := m.put(ctx, s, recordFile, r.content(p, s.Options))
+	changed, err := m.put(ctx, s, recordFile, r.content(p, parseOptions(s.Before)))
 	if err != nil {
 		return err
 	}
@@ -79,7 +77,7 @@ func (r resolvconfMode) apply(ctx context.Context, m Machine, p Plan, s *State) 
 }
 
 func (r resolvconfMode) holds(m Machine, p Plan, s *State) ([]string, error) {
-	same, err := m.has(recordFile, r.content(p, s.Options))
+	same, err := m.has(recordFile, r.content(p, parseOptions(s.Before)))
 	if err != nil {
 		return nil, err
 	}

@@ -61,22 +61,27 @@ func rewritten(base []byte, generated bool, servers []netip.Addr, search []strin
 	return []byte(b.String())
 }
 
-// restored is a resolv.conf that named CoreDNS, naming the servers instead. Its search list stays: it has the one that was there.
+// restored is a resolv.conf with these servers instead of those that it names. All else stays: the search list of one of ours has the
+// one that was there in it.
 func restored(current []byte, servers []netip.Addr) []byte {
 	var b strings.Builder
+	name := func() {
+		for _, server := range servers {
+			b.WriteString("nameserver " + server.String() + "\n")
+		}
+		servers = nil
+	}
 	for line := range strings.Lines(string(current)) {
 		words := directive(line)
 		switch {
 		case strings.HasPrefix(line, marker):
 		case len(words) > 0 && words[0] == "nameserver":
-			for _, server := range servers {
-				b.WriteString("nameserver " + server.String() + "\n")
-			}
-			servers = nil
+			name()
 		default:
-			b.WriteString(line)
+			b.WriteString(strings.TrimSuffix(line, "\n") + "\n")
 		}
 	}
+	name() // It named nobody.
 	return []byte(b.String())
 }
 
@@ -106,15 +111,18 @@ func kept(base []byte, generated bool) []byte {
 	return b.Bytes()
 }
 
-// keepOptions remembers the options of /etc/resolv.conf, once for all Plans of a mode.
-func (m Machine) keepOptions(s *State) error {
-	if s.Options != nil {
+// remember keeps /etc/resolv.conf as it was in the State, once for all Plans of a mode.
+func (m Machine) remember(s *State) error {
+	if s.Before != nil {
 		return nil
 	}
 	content, err := os.ReadFile(m.Path(resolvConf))
 	if unlessMissing(err) != nil {
 		return err
 	}
-	s.Options = append([]string{}, parseOptions(content)...)
+	if len(content) > backupLimit {
+		return &Impossible{resolvConf + " is far larger than a resolv.conf"}
+	}
+	s.Before = append([]byte{}, content...)
 	return s.save(m)
 }

@@ -87,7 +87,7 @@ func undo(ctx context.Context, m Machine, s *State, withdrawn string) (changed b
 	if withdrawn == "" {
 		return changed, m.remove(StateFile)
 	}
-	s.Withdrawn, s.Backup, s.Options = withdrawn, nil, nil
+	s.Withdrawn, s.Backup, s.Before = withdrawn, nil, nil
 	return changed, s.save(m)
 }
 
@@ -107,12 +107,12 @@ func (m Machine) leaveNobodyAlone(s *State) error {
 			upstreams = append(upstreams, upstream.Addr())
 		}
 	}
-	return m.nameServers(upstreams)
+	return m.nameServers(s.Before, upstreams)
 }
 
-// nameServers has /etc/resolv.conf name these servers, and else say what it says. A symbolic link stays, and what is behind it is
-// rewritten.
-func (m Machine) nameServers(servers []netip.Addr) error {
+// nameServers has /etc/resolv.conf name the machine's resolvers, and else say what it said before. A symbolic link stays, and what is
+// behind it is rewritten.
+func (m Machine) nameServers(before []byte, servers []netip.Addr) error {
 	if known := m.upstreams(); len(known) > 0 {
 		servers = known
 	}
@@ -123,11 +123,12 @@ func (m Machine) nameServers(servers []netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	current, err := os.ReadFile(m.Path(resolvConf))
-	if err != nil {
-		return err
+	if before == nil {
+		if before, err = os.ReadFile(m.Path(resolvConf)); err != nil {
+			return err
+		}
 	}
-	content := restored(current, servers)
+	content := restored(before, servers)
 	if info.Mode().IsRegular() {
 		err = m.replace(resolvConf, content, info.Mode().Perm(), ours)
 	}

@@ -30,8 +30,9 @@ type State struct {
 	Fight string `json:"fight,omitempty"`
 	// Backup is /etc/resolv.conf as it was, where mode direct replaced it.
 	Backup *Backup `json:"backup,omitempty"`
-	// Options are those of /etc/resolv.conf as it was, for modes in which its owner would leave them out.
-	Options []string `json:"options,omitempty"`
+	// Before is /etc/resolv.conf as it was in modes in which its owner writes it: for the options that the owner would leave out, and
+	// for when the owner does not run any more.
+	Before []byte `json:"before,omitempty"`
 	// Folders are those that had to be made, the innermost first.
 	Folders []string `json:"folders,omitempty"`
 }
