@@ -38,6 +38,7 @@ func Apply(ctx context.Context, m Machine, p Plan) (Outcome, error) {
 		return Outcome{}, fmt.Errorf("apply a redirect: %w", err)
 	}
 	defer unlock()
+	m.known = p.Upstreams
 	a := &application{Machine: m, plan: p}
 	if a.state, a.outcome.Warnings, err = takeState(m); err != nil {
 		return a.outcome, fmt.Errorf("apply a redirect: %w", err)

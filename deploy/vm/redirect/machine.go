@@ -2,6 +2,7 @@ package redirect
 
 import (
 	"context"
+	"net/netip"
 	"os/exec"
 	"path/filepath"
 )
@@ -16,6 +17,8 @@ type Machine struct {
 
 	// port is where the resolvers that resolv.conf names are asked. 0: 53.
 	port uint16
+	// known are the machine's resolvers where UpstreamsFile does not say any.
+	known []netip.AddrPort
 	// fault is called before a file is changed, for tests. Its error is what the change comes to.
 	fault func(change string) error
 }

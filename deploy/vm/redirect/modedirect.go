@@ -195,5 +195,5 @@ func (direct) writeUpstreams(ctx context.Context, m Machine) error {
 	if running, err := m.active(ctx, resolvedUnit); err == nil && running && there {
 		return m.link(resolvConf, ".."+stub)
 	}
-	return m.nameServers(nil, nil)
+	return m.nameServers(nil)
 }

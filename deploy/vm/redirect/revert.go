@@ -101,21 +101,14 @@ func (m Machine) leaveNobodyAlone(s *State) error {
 	if err != nil || !slices.Equal(servers, []netip.Addr{s.Plan.Server.Addr()}) {
 		return err
 	}
-	var upstreams []netip.Addr
-	for _, upstream := range s.Plan.Upstreams {
-		if upstream.Port() == m.resolverPort() && upstream.Addr() != s.Plan.Server.Addr() {
-			upstreams = append(upstreams, upstream.Addr())
-		}
-	}
-	return m.nameServers(s.Before, upstreams)
+	m.known = append(m.known, s.Plan.Upstreams...)
+	return m.nameServers(s.Before)
 }
 
 // nameServers has /etc/resolv.conf name the machine's resolvers, and else say what it said before. A symbolic link stays, and what is
 // behind it is rewritten.
-func (m Machine) nameServers(before []byte, servers []netip.Addr) error {
-	if known := m.upstreams(); len(known) > 0 {
-		servers = known
-	}
+func (m Machine) nameServers(before []byte) error {
+	servers := m.upstreams()
 	if len(servers) == 0 {
 		return fmt.Errorf("%s still names CoreDNS, whoever writes it has not done so, and no other resolver of this machine is known: write it by hand", resolvConf)
 	}
@@ -138,11 +131,21 @@ func (m Machine) nameServers(before []byte, servers []netip.Addr) error {
 	return m.explainRefusal(resolvConf, err)
 }
 
-// upstreams are the machine's own resolvers as CoreDNS forwards to them. A file that cannot be read has none.
+// upstreams are the machine's own resolvers as CoreDNS forwards to them, or as they were known before. A file that cannot be read has
+// none.
 func (m Machine) upstreams() []netip.Addr {
 	content, err := os.ReadFile(m.Path(UpstreamsFile))
-	if err != nil {
-		return nil
+	if err == nil {
+		if servers := slices.DeleteFunc(parseServers(content), netip.Addr.IsLoopback); len(servers) > 0 {
+			return servers
+		}
 	}
-	return slices.DeleteFunc(parseServers(content), netip.Addr.IsLoopback)
+	var servers []netip.Addr
+	for _, server := range m.known {
+		// A resolv.conf has no place for another port.
+		if server.Port() == m.resolverPort() && !slices.Contains(servers, server.Addr()) {
+			servers = append(servers, server.Addr())
+		}
+	}
+	return servers
 }

@@ -242,3 +242,24 @@ func TestStopping(t *testing.T) {
 		}
 	}
 }
+
+// TestApplyWithoutState holds that a resolv.conf of ours that nobody remembers is taken over, and reverted to the resolvers that are known.
+func TestApplyWithoutState(t *testing.T) {
+	w := newOwned(t)
+	for range 2 {
+		if _, err := w.apply(w.plan(Direct)); err != nil {
+			t.Fatal(err)
+		}
+		w.must(os.Remove(w.Path(StateFile)))
+	}
+	if _, err := w.apply(w.plan(Direct)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.revert(); err != nil {
+		t.Fatal(err)
+	}
+	want := "nameserver 127.0.0.2\nsearch vm.svc.cluster.local svc.cluster.local cluster.local corp.example\n# by hand\noptions ndots:3 timeout:1\nsortlist 10.0.0.0\n"
+	if got := w.read(resolvConf); got != want {
+		t.Errorf("resolv.conf: got %q, want %q", got, want)
+	}
+}

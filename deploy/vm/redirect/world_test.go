@@ -42,13 +42,28 @@ func newOwned(tb testing.TB) *owned {
 	tb.Helper()
 	w := &owned{tb: tb, signed: "no", overTLS: "no", running: map[string]bool{resolvedUnit: true, "NetworkManager.service": true}}
 	w.coreDNS, w.resolver = serveBoth(tb)
-	w.Machine = Machine{Root: tb.TempDir(), port: w.coreDNS.Port(), Run: w.execute, fault: w.change}
+	w.Machine = Machine{Root: memory(tb), port: w.coreDNS.Port(), Run: w.execute, fault: w.change}
 	w.write("/proc/sys/kernel/random/boot_id", "boot-1\n")
 	w.write("/etc/resolv.conf", "# by hand\nsearch corp.example\nnameserver 127.0.0.2\noptions ndots:3 timeout:1\nsortlist 10.0.0.0\n")
 	for _, folder := range []string{"/run/systemd/system", "/run/resolvconf/interface", "/run/resolvconf/interfaces", "/run/NetworkManager"} {
 		w.folder(folder)
 	}
 	return w
+}
+
+// memory is a folder in memory, where there is one: every change is synced, and a disk takes its time.
+func memory(tb testing.TB) string {
+	tb.Helper()
+	folder, err := os.MkdirTemp("/dev/shm", "meshvm-redirect-")
+	if err != nil {
+		return tb.TempDir()
+	}
+	tb.Cleanup(func() {
+		if err := os.RemoveAll(folder); err != nil {
+			tb.Error(err)
+		}
+	})
+	return folder
 }
 
 // serveBoth starts a CoreDNS and a resolver of the world outside, at one port of two loopback addresses.
