@@ -28,6 +28,12 @@ run: build ## Run syncer and CoreDNS on this machine, with example manifests, un
 test: test-servers ## Run every test, with the race detector
 	$(GO) test -race -timeout 30m ./...
 
+.PHONY: test-machines
+test-machines: bin/meshvm-syncer ## Test the packages on booted machines, as root, in about 15 minutes
+	sh test/machines/install.sh
+	sh test/machines/packages.sh
+	$(GO) test -tags machines -count=1 -timeout 30m ./test/machines/...
+
 .PHONY: test-servers
 test-servers: ## Build the real kube-apiserver, etcd and parts of istiod for tests into bin/test/
 	sh test/servers/build.sh bin/test

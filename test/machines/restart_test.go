@@ -14,7 +14,7 @@ func TestRestartsUnderLoad(t *testing.T) {
 	const restarts = 20
 	m := machine.NewSite(t).Boot(named(t, "static"))
 	m.Install(machine.Current)
-	m.Join()
+	m.JoinByHand()
 	machine.WaitFor(t, "an answer of the mesh", func() error {
 		return machine.Contains(m.Dig("@127.0.0.1", "+short", machine.Service), machine.ServiceAddress)
 	})

@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 )
 
-// packages is where make packages puts them, below the repository.
-const packages = "bin/packages"
+// packages is where packages.sh puts them, below the repository.
+const packages = "bin/machines"
 
 // Versions of the package that tests install. Newer is built of the same sources.
 const (
@@ -16,16 +16,16 @@ const (
 	Newer   = "newer"
 )
 
-// deb finds the package of a version for this machine's architecture.
+// deb finds the package of a version.
 func deb(version string) (string, error) {
 	repository, err := Repository()
 	if err != nil {
 		return "", err
 	}
-	pattern := filepath.Join(repository, packages, version, "*_amd64.deb")
+	pattern := filepath.Join(repository, packages, version, "*.deb")
 	found, err := filepath.Glob(pattern)
 	if err == nil && len(found) != 1 {
-		err = fmt.Errorf("%s: got %d packages, want one: run make test-machines", pattern, len(found))
+		err = fmt.Errorf("%s: got %d packages, want one: run test/machines/packages.sh", pattern, len(found))
 	}
 	if err != nil {
 		return "", err
@@ -60,4 +60,19 @@ func (m *Machine) Join() string {
 	m.tb.Helper()
 	m.site.Bundle(filepath.Join(m.Shared, "bundle"))
 	return m.Run("meshvmctl join " + Shared + "/bundle")
+}
+
+// JoinByHand is Join without the redirect: only CoreDNS runs, and the machine goes on asking whom it asked.
+func (m *Machine) JoinByHand() {
+	m.tb.Helper()
+	m.site.Bundle(filepath.Join(m.Shared, "bundle"))
+	m.Run(`
+mkdir -p /run/meshvm-redirect
+echo nameserver ` + Router + ` >/run/meshvm-redirect/resolv.conf
+cp ` + Shared + `/bundle/Corefile ` + Shared + `/bundle/ca.pem /etc/meshvm/
+install -m 640 -g meshvm ` + Shared + `/bundle/token /etc/meshvm/token
+chmod 644 /etc/meshvm/Corefile /etc/meshvm/ca.pem
+sed -i 's#/etc/meshvm/resolv.conf#/run/meshvm-redirect/resolv.conf#' /etc/meshvm/Corefile
+systemctl start meshvm.service
+`)
 }
