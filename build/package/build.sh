@@ -32,6 +32,6 @@ for ARCH in "$@"; do
 			-ldflags "-s -w -X main.version=$version" -o "$BINARIES/$program" "./build/$program"
 	done
 	for packager in deb rpm; do
-		$GO tool -modfile=build/tools/go.mod nfpm package --config build/package/nfpm.yaml --packager "$packager" --target "$out/"
+		$GO tool -modfile=build/package/nfpm/go.mod nfpm package --config build/package/nfpm.yaml --packager "$packager" --target "$out/"
 	done
 done
