@@ -96,7 +96,7 @@ func (a *application) check(ctx context.Context) error {
 			return err
 		}
 	}
-	return Probe(ctx, a.plan.Server, probeZones(a.plan), a.plan.AllNames || a.plan.Transparent, a.plan.Upstreams)
+	return probe(ctx, a.plan)
 }
 
 // unchanged: the Plan is in force already. What has changed in it is only what is remembered.

@@ -59,10 +59,10 @@ func Probe(ctx context.Context, server netip.AddrPort, zones []string, allNames 
 	return nil
 }
 
-// Await probes until the answers are there or the context is done, and says then what was missing.
-func Await(ctx context.Context, server netip.AddrPort, zones []string, allNames bool, upstreams []netip.AddrPort) error {
+// Await probes for what Apply wants of CoreDNS until the answers are there or the context is done, and says then what was missing.
+func Await(ctx context.Context, p Plan) error {
 	for {
-		err := Probe(ctx, server, zones, allNames, upstreams)
+		err := probe(context.WithoutCancel(ctx), p) // Its last error is the machine's, not the context's.
 		if err == nil {
 			return nil
 		}
@@ -74,6 +74,11 @@ func Await(ctx context.Context, server netip.AddrPort, zones []string, allNames 
 			return err
 		}
 	}
+}
+
+// probe asks for what a Plan needs.
+func probe(ctx context.Context, p Plan) error {
+	return Probe(ctx, p.Server, probeZones(p), p.AllNames || p.Transparent, p.Upstreams)
 }
 
 // refusal is an answer that is none.

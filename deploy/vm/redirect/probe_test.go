@@ -115,13 +115,13 @@ func TestAwait(t *testing.T) {
 		}
 		answerMesh(w, question)
 	})
-	if err := Await(t.Context(), later, []string{"cluster.local"}, false, nil); err != nil {
+	if err := Await(t.Context(), Plan{Server: later, Zones: []string{"cluster.local"}}); err != nil {
 		t.Errorf("Await one that answers later: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*awaitPause)
 	defer cancel()
 	started := time.Now()
-	if err := Await(ctx, serveOne(t, rcode(dns.RcodeServerFailure)), []string{"cluster.local"}, false, nil); err == nil || !strings.Contains(err.Error(), "SERVFAIL") {
+	if err := Await(ctx, Plan{Server: serveOne(t, rcode(dns.RcodeServerFailure)), Zones: []string{"cluster.local"}}); err == nil || !strings.Contains(err.Error(), "SERVFAIL") {
 		t.Errorf("Await one that never does: got %v, want its SERVFAIL", err)
 	}
 	if waited := time.Since(started); waited > time.Minute {
