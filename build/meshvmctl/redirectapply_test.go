@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -45,10 +46,25 @@ func serveMesh(t *testing.T) (server netip.AddrPort, socket string) {
 		})
 	}
 	server = netip.MustParseAddrPort(stream.Addr().String())
-	return server, serveStatus(t, status.Report{
-		Servers: []status.Listener{{Address: server.String(), Zones: []string{"."}}},
+	return server, serveRedirected(t, status.Report{
+		Servers: []status.Listener{{Address: server.String()}},
 		Mirrors: []status.Mirror{{Zones: []string{"cluster.local."}, View: "prod"}},
 	})
+}
+
+// serveRedirected is a socket where CoreDNS says this, with a host of the mesh outside its zones.
+func serveRedirected(t *testing.T, report status.Report) (socket string) {
+	t.Helper()
+	socket = filepath.Join(t.TempDir(), "status.sock")
+	server, err := status.Serve(socket, status.Source{
+		Report: func() status.Report { return report },
+		Hosts:  func() []string { return []string{"*.payments.example.com"} },
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	return socket
 }
 
 // resolvedMachine is a folder in which systemd-resolved does all that it is told.
@@ -93,7 +109,7 @@ func TestRedirect(t *testing.T) {
 	revert := func() int { return revertRedirect(t.Context(), machine, &out, &failures) }
 
 	step("status before", exitNotFound, "nothing is redirected\n", show("text"))
-	step("apply", exitDone, "name resolution is redirected to CoreDNS at "+server.String()+" by mode resolved: it was asked for\nnames: cluster.local\n", apply("--mode", "resolved"))
+	step("apply", exitDone, "name resolution is redirected to CoreDNS at "+server.String()+" by mode resolved: it was asked for\nnames: cluster.local payments.example.com\n", apply("--mode", "resolved"))
 	step("apply again", exitDone, "name resolution was redirected already", apply("--mode", "resolved"))
 	step("status", exitFound, "search     prod.svc.cluster.local svc.cluster.local cluster.local corp.example\nupstreams  192.0.2.53:53\n", show("text"))
 	step("status as JSON", exitFound, `"in_force": true`, show("json"))
@@ -130,7 +146,7 @@ func TestRedirect(t *testing.T) {
 // TestRedirectRefused holds what apply says when it does nothing.
 func TestRedirectRefused(t *testing.T) {
 	_, socket := serveMesh(t)
-	silent := serveStatus(t, status.Report{Servers: []status.Listener{{Address: "127.0.0.1:1"}}, Mirrors: []status.Mirror{{Zones: []string{"cluster.local"}}}})
+	silent := serveRedirected(t, status.Report{Servers: []status.Listener{{Address: "127.0.0.1:1"}}, Mirrors: []status.Mirror{{Zones: []string{"cluster.local"}}}})
 	none := func(context.Context, redirect.Machine, redirect.Wish) (redirect.Plan, error) {
 		return redirect.Plan{Mode: redirect.None, Why: "/etc/resolv.conf is immutable"}, nil
 	}

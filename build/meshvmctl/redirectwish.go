@@ -67,6 +67,9 @@ func (w *redirectWish) ask(ctx context.Context) (redirect.Wish, error) {
 			}
 		}
 	}
+	if wish.Hosts, err = status.Hosts(ctx, w.socket); err != nil {
+		return redirect.Wish{}, err
+	}
 	if wish.Server, err = listeningServer(report.Servers); err != nil {
 		return redirect.Wish{}, fmt.Errorf("%s: %w", w.socket, err)
 	}
