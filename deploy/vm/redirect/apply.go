@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -26,7 +27,7 @@ type Outcome struct {
 //
 // CoreDNS is probed first, and nothing is changed unless it answers. Afterwards the machine is asked for a name of the mesh. Where that
 // fails, or a step does, the machine's own resolution is in force when Apply returns, and the error says why; a State that was there
-// before stays, withdrawn. An *Impossible says that this machine cannot be brought to the Plan.
+// before stays, withdrawn. State.Fight is over then. An *Impossible says that this machine cannot be brought to the Plan.
 //
 // Only one run changes a machine at a time; others wait up to a minute.
 func Apply(ctx context.Context, m Machine, p Plan) (Outcome, error) {
@@ -91,12 +92,24 @@ func (a *application) check(ctx context.Context) error {
 	if !a.plan.Server.IsValid() {
 		return &Impossible{"where CoreDNS listens is not known"}
 	}
+	for _, name := range slices.Concat(a.plan.Zones, a.plan.Domains, a.plan.Search) {
+		if !plain(name) {
+			return &Impossible{fmt.Sprintf("%q is no domain name", name)}
+		}
+	}
 	if owner := modeOf(a.plan.Mode); owner != nil {
 		if err := owner.check(ctx, a.Machine, a.plan); err != nil {
 			return err
 		}
 	}
 	return probe(ctx, a.plan)
+}
+
+// plain: a name has only what names of hosts have. Names of the mesh are others' and go into files of root's.
+func plain(name string) bool {
+	return name != "" && len(name) <= 254 && !strings.ContainsFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.'
+	})
 }
 
 // unchanged: the Plan is in force already. What has changed in it is only what is remembered.
@@ -160,7 +173,7 @@ func (a *application) change(ctx context.Context, boot string) error {
 	}
 	s := a.state
 	was := s.Applied && sameEffect(s.Plan, a.plan)
-	s.Boot, s.At, s.Plan, s.Applied, s.Withdrawn = boot, time.Now().UTC(), a.plan, false, ""
+	s.Boot, s.At, s.Plan, s.Applied, s.Withdrawn, s.Fight = boot, time.Now().UTC(), a.plan, false, "", ""
 	if err := s.save(a.Machine); err != nil {
 		return err
 	}
@@ -174,6 +187,9 @@ func (a *application) change(ctx context.Context, boot string) error {
 	}
 	if err := verify(ctx, a.Machine, a.plan); err != nil {
 		return err
+	}
+	if missing, err := a.missing(a.plan, s); err != nil || len(missing) > 0 {
+		return errors.Join(err, fmt.Errorf("all was done, and yet %s", strings.Join(missing, ", ")))
 	}
 	s.Applied = true
 	return s.save(a.Machine)

@@ -199,6 +199,9 @@ func TestRefused(t *testing.T) {
 		"more domains than it takes":     {Resolved, func(_ *owned, p *Plan) { p.Domains = manyDomains }, "--all-names"},
 		"no domains":                     {Delegate, func(_ *owned, p *Plan) { p.Domains = nil }, "no domain would be routed"},
 		"no address":                     {Direct, func(_ *owned, p *Plan) { p.Server = netip.AddrPort{} }, "where CoreDNS listens is not known"},
+		"a domain with a second line":    {Resolved, func(_ *owned, p *Plan) { p.Domains = []string{"a.example\nDNS=192.0.2.1"} }, `"a.example\nDNS=192.0.2.1" is no domain name`},
+		"a wildcard":                     {Resolved, func(_ *owned, p *Plan) { p.Domains = []string{"*.example.com"} }, `"*.example.com" is no domain name`},
+		"a search list with an option":   {Direct, func(_ *owned, p *Plan) { p.Search = []string{"a.example options"} }, "is no domain name"},
 		"no such mode":                   {"other", func(*owned, *Plan) {}, `unknown mode "other"`},
 		"a folder":                       {Direct, func(w *owned, _ *Plan) { w.must(os.Remove(w.Path(resolvConf))).folder(resolvConf) }, "is a directory"},
 	}
@@ -254,6 +257,26 @@ func TestNotVerified(t *testing.T) {
 				t.Errorf("Stand: got %+v, %v; want it withdrawn", s, err)
 			}
 		})
+	}
+}
+
+// TestOthersBeside holds that a resolv.conf that names others after CoreDNS is no redirect: the C library would ask them, too.
+func TestOthersBeside(t *testing.T) {
+	w := setups()[Resolvconf](t)
+	before := w.snapshot()
+	execute := w.Run
+	w.Run = func(ctx context.Context, name string, args ...string) ([]byte, error) {
+		output, err := execute(ctx, name, args...)
+		if err == nil && name == "sh" && strings.Contains(args[1], " -a ") {
+			w.write("/run/resolvconf/resolv.conf", w.read("/run/resolvconf/resolv.conf")+"nameserver 127.0.0.2\n")
+		}
+		return output, err
+	}
+	if _, err := w.apply(w.plan(Resolvconf)); err == nil || !strings.Contains(err.Error(), "names 127.0.0.1, 127.0.0.2, not only 127.0.0.1") {
+		t.Errorf("Apply: got %v, want that others are named", err)
+	}
+	if after := w.snapshot(); after != before {
+		t.Errorf("Machine:\n got %s\nwant %s", after, before)
 	}
 }
 

@@ -79,7 +79,7 @@ func (m Machine) asksOnly(server netip.AddrPort) ([]string, error) {
 	if len(names) > 0 {
 		found = strings.Join(names, ", ")
 	}
-	return []string{resolvConf + " names " + found + ", not " + server.Addr().String()}, nil
+	return []string{resolvConf + " names " + found + ", not only " + server.Addr().String()}, nil
 }
 
 // address is how systemd-resolved writes a server.
@@ -98,7 +98,7 @@ func routes(p Plan) []string {
 		all = append(all, "~.")
 	}
 	for _, domain := range p.Domains {
-		if domain = strings.Trim(strings.TrimPrefix(domain, "~"), "."); domain != "" {
+		if domain = strings.Trim(domain, "."); domain != "" {
 			all = append(all, "~"+domain)
 		}
 	}

@@ -189,7 +189,7 @@ func (m Machine) put(ctx context.Context, s *State, path string, content []byte)
 func (m Machine) anchors(p Plan) ([]byte, error) {
 	var names []string
 	for _, domain := range append(slices.Clone(p.Zones), p.Domains...) {
-		if name := strings.Trim(strings.TrimPrefix(domain, "~"), "."); name != "" {
+		if name := strings.Trim(domain, "."); name != "" {
 			names = append(names, name)
 		}
 	}

@@ -94,8 +94,8 @@ func (r *refusal) Error() string {
 // askMesh asks for what only a server of the mesh's zone has: the version of the specification that it follows (Kubernetes DNS-Based
 // Service Discovery, section 2.2), or the zone's own SOA.
 func askMesh(ctx context.Context, network string, server netip.AddrPort, zone string) error {
-	zone = dns.Fqdn(strings.TrimPrefix(zone, "~"))
-	answer, err := ask(ctx, network, server, "dns-version."+strings.TrimPrefix(zone, "."), dns.TypeTXT, askTimeout)
+	zone = dns.Fqdn(zone)
+	answer, err := ask(ctx, network, server, "dns-version."+zone, dns.TypeTXT, askTimeout)
 	if err == nil && len(answer.Answer) > 0 {
 		return nil
 	}

@@ -54,7 +54,7 @@ func newOwned(tb testing.TB) *owned {
 // memory is a folder in memory, where there is one: every change is synced, and a disk takes its time.
 func memory(tb testing.TB) string {
 	tb.Helper()
-	folder, err := os.MkdirTemp("/dev/shm", "meshvm-redirect-")
+	folder, err := os.MkdirTemp("/dev/shm", "meshvm-redirect-") //nolint:usetesting // it cannot choose where
 	if err != nil {
 		return tb.TempDir()
 	}
