@@ -9,6 +9,8 @@ import (
 	"os/signal"
 	"syscall"
 	"text/tabwriter"
+
+	"github.com/spf13/pflag"
 )
 
 // version is set by the linker.
@@ -27,21 +29,32 @@ const (
 // command is one thing that meshvmctl does.
 type command struct {
 	name, summary string
-	run           func(ctx context.Context, args []string, stdout, stderr io.Writer) int
+	// run does it, with what follows the name on the command line, and returns the exit code. With --help alone it
+	// prints what the command's manual page is made of. Nil: there are only commands.
+	run func(ctx context.Context, args []string, stdout, stderr io.Writer) int
+	// declare names the flags, those that run parses. Nil: there are none.
+	declare func(flags *pflag.FlagSet)
+	// arguments are what shells complete. Nil: nothing.
+	arguments completion
+	// commands are those below it.
+	commands []command
 }
 
 // commands are in the order in which help lists them.
 func commands() []command {
 	return []command{
-		{"lookup", "show what the registry answers for a name, from which object and why", runLookup},
-		{"vips", "list the virtual IPs of hosts, who has them and which rest", runVIPs},
-		{"bootstrap", "write what a VM needs to join: Corefile, authority and token", runBootstrap},
-		{"token", "renew the token of a VM, or say how long one is good", runToken},
-		{"status", "show how this VM stands: whom it follows, when its credentials end, what to do", runStatus},
-		{"queues", "make room for queries that wait while CoreDNS is restarted", runQueues},
-		{"redirect", "have this VM ask CoreDNS for names, and give resolution back", runRedirect},
-		{"version", "print the version", runVersion},
-		{"help", "print this help", runHelp},
+		{name: "lookup", summary: "show what the registry answers for a name, from which object and why", run: runLookup, declare: new(lookup).declare},
+		{name: "vips", summary: "list the virtual IPs of hosts, who has them and which rest", run: runVIPs, declare: new(vips).declare},
+		{name: "bootstrap", summary: "write what a VM needs to join: Corefile, authority and token", run: runBootstrap, declare: new(boot).declare},
+		{name: "token", summary: "renew the token of a VM, or say how long one is good", run: runToken, declare: new(renewal).declare, commands: []command{
+			{name: "inspect", summary: "say whose a token is, for whom and how long it is good", run: runTokenInspect, declare: new(inspection).declare, arguments: completeFiles},
+		}},
+		{name: "status", summary: "show how this VM stands: whom it follows, when its credentials end, what to do", run: runStatus, declare: new(vmStatus).declare},
+		{name: "queues", summary: "make room for queries that wait while CoreDNS is restarted", run: runQueues, declare: new(queues).declare},
+		{name: "redirect", summary: "have this VM ask CoreDNS for names, and give resolution back", commands: redirectCommands()},
+		{name: "completion", summary: "print what makes a shell complete the commands and flags of meshvmctl", run: runCompletion, arguments: completeOf(shells()...)},
+		{name: "version", summary: "print the version", run: runVersion},
+		{name: "help", summary: "print this help", run: runHelp},
 	}
 }
 
@@ -51,30 +64,11 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the whole command.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	stdout, stderr = &terminal{to: stdout}, &terminal{to: stderr}
-	if len(args) == 0 {
-		fmt.Fprintln(stderr, "meshvmctl: want a command (see meshvmctl help)")
-		return exitUsage
-	}
-	name := args[0]
-	switch name {
-	case "-h", "--help":
-		name = "help"
-	case "--version":
-		name = "version"
-	}
-	for _, c := range commands() {
-		if c.name == name {
-			return c.run(ctx, args[1:], stdout, stderr)
-		}
-	}
-	fmt.Fprintf(stderr, "meshvmctl: unknown command %q (see meshvmctl help)\n", args[0])
-	return exitUsage
-}
-
 func runVersion(_ context.Context, args []string, stdout, stderr io.Writer) int {
+	if asksHelp(args) {
+		fmt.Fprint(stdout, "meshvmctl version prints the version.\n\nUsage:\n  meshvmctl version\n\nExit codes: 0 printed, 2 wrong usage.\n")
+		return exitDone
+	}
 	if len(args) > 0 {
 		fmt.Fprintf(stderr, "meshvmctl version: unexpected argument %q\n", args[0])
 		return exitUsage
@@ -84,16 +78,28 @@ func runVersion(_ context.Context, args []string, stdout, stderr io.Writer) int 
 }
 
 func runHelp(_ context.Context, args []string, stdout, stderr io.Writer) int {
+	if asksHelp(args) {
+		args = nil
+	}
 	if len(args) > 0 {
 		fmt.Fprintf(stderr, "meshvmctl help: unexpected argument %q; try meshvmctl %s --help\n", args[0], args[0])
 		return exitUsage
 	}
-	fmt.Fprint(stdout, "meshvmctl shows what the mesh's registry answers, and why, and makes what VMs need to join.\n\nUsage:\n  meshvmctl COMMAND [flags]\n\nCommands:\n")
-	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	for _, c := range commands() {
+	fmt.Fprint(stdout, "meshvmctl shows what the mesh's registry answers, and why, and makes what VMs need to join.\n\nUsage:\n  meshvmctl COMMAND [flags]\n\n")
+	printCommands(stdout, commands())
+	fmt.Fprint(stdout, "\nmeshvmctl COMMAND --help tells more about one.\n")
+	return exitFound
+}
+
+func asksHelp(args []string) bool {
+	return len(args) == 1 && (args[0] == "--help" || args[0] == "-h")
+}
+
+func printCommands(w io.Writer, commands []command) {
+	fmt.Fprintln(w, "Commands:")
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, c := range commands {
 		fmt.Fprintf(table, "  %s\t%s\n", c.name, c.summary)
 	}
 	table.Flush()
-	fmt.Fprint(stdout, "\nmeshvmctl COMMAND --help tells more about one.\n")
-	return exitFound
 }

@@ -14,6 +14,18 @@ import (
 // defaultQueue holds some ten thousand queries: five seconds of two thousand.
 const defaultQueue = 8 << 20
 
+// queues is the room to be made, and by whom.
+type queues struct {
+	socket string
+	bytes  int
+}
+
+func (q *queues) declare(flags *pflag.FlagSet) {
+	flags.SortFlags = false
+	flags.StringVar(&q.socket, "socket", "/run/meshvm/queue.sock", "`SOCKET` at which CoreDNS offers its own")
+	flags.IntVar(&q.bytes, "bytes", defaultQueue, "room of each UDP socket, in `BYTES` as the kernel counts them: about 768 a query")
+}
+
 const queuesUsage = `meshvmctl queues makes room for the queries that wait while CoreDNS is restarted. The unit of CoreDNS runs it.
 
 Usage:
@@ -25,13 +37,11 @@ Flags:
 `
 
 func runQueues(_ context.Context, args []string, stdout, stderr io.Writer) int {
-	var bytes int
-	var socket string
+	var q queues
 	flags := pflag.NewFlagSet("meshvmctl queues", pflag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.Usage = func() {}
-	flags.StringVar(&socket, "socket", "/run/meshvm/queue.sock", "`SOCKET` at which CoreDNS offers its own")
-	flags.IntVar(&bytes, "bytes", defaultQueue, "room of each UDP socket, in `BYTES` as the kernel counts them: about 768 a query")
+	q.declare(flags)
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
@@ -39,18 +49,18 @@ func runQueues(_ context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitDone
 	case err == nil && flags.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
-	case err == nil && bytes <= 0:
-		err = fmt.Errorf("--bytes %d: want more than nothing", bytes)
+	case err == nil && q.bytes <= 0:
+		err = fmt.Errorf("--bytes %d: want more than nothing", q.bytes)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "meshvmctl queues: %v (see meshvmctl queues --help)\n", err)
 		return exitUsage
 	}
-	widened, err := queue.Widen(socket, bytes)
+	widened, err := queue.Widen(q.socket, q.bytes)
 	if err != nil {
 		fmt.Fprintf(stderr, "meshvmctl queues: %v\n", err)
 		return exitRefused
 	}
-	fmt.Fprintf(stdout, "%d sockets hold %d bytes each\n", widened, bytes)
+	fmt.Fprintf(stdout, "%d sockets hold %d bytes each\n", widened, q.bytes)
 	return exitDone
 }

@@ -34,6 +34,9 @@ Usage:
   meshvmctl token --namespace NS --service-account SA [--out FILE] [flags]
   meshvmctl token inspect FILE [--within DURATION]    see meshvmctl token inspect --help
 
+Commands:
+  inspect  say whose a token is, for whom and how long it is good
+
 A VM reads its token file again by itself: put the new token in its place by a rename. The
 token goes to FILE or to standard output, everything else to standard error.
 
@@ -43,9 +46,6 @@ Flags:
 `
 
 func runToken(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if len(args) > 0 && args[0] == "inspect" {
-		return runTokenInspect(args[1:], stdout, stderr)
-	}
 	var r renewal
 	flags := pflag.NewFlagSet("meshvmctl token", pflag.ContinueOnError)
 	flags.SetOutput(io.Discard)

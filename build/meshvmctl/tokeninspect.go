@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ Exit codes: 0 good, 1 expired, about to, or not good yet, 2 wrong usage, 3 no to
 Flags:
 `
 
-func runTokenInspect(args []string, stdout, stderr io.Writer) int {
+func runTokenInspect(_ context.Context, args []string, stdout, stderr io.Writer) int {
 	var i inspection
 	flags := pflag.NewFlagSet("meshvmctl token inspect", pflag.ContinueOnError)
 	flags.SetOutput(io.Discard)
