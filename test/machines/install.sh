@@ -7,7 +7,7 @@ packages="
 	systemd-container mmdebstrap debian-archive-keyring util-linux
 	nftables iproute2 dnsmasq-base bind9-dnsutils
 	gcc musl-tools
-	qemu-system-x86 e2fsprogs cpio kmod
+	qemu-system-x86 qemu-utils e2fsprogs busybox-static cpio kmod
 	lintian rpm rpmlint
 "
 
