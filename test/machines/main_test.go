@@ -23,7 +23,10 @@ func TestMain(m *testing.M) {
 
 // prepare builds what machines are made of, out here where there is a network, and then goes where machines run.
 func prepare(ctx context.Context) error {
-	if err := machine.Roots(ctx, machine.Setups()); err != nil {
+	if err := machine.Roots(ctx, machine.All()); err != nil {
+		return err
+	}
+	if err := machine.Images(ctx, virtual()); err != nil {
 		return err
 	}
 	if err := machine.Probes(ctx); err != nil {

@@ -8,12 +8,11 @@ import (
 	"github.com/meshvm/meshvm/test/machines/machine"
 )
 
+// virtual is the setup of machines with a kernel of their own.
+func virtual() machine.Setup { return machine.Setups()[0] }
+
 func TestVirtual(t *testing.T) {
-	setup := named(t, "dhclient")
-	if err := machine.Images(t.Context(), setup); err != nil {
-		t.Fatal(err)
-	}
-	v := machine.NewSite(t).BootVirtual(setup, t.TempDir())
+	v := machine.NewSite(t).BootVirtual(virtual(), t.TempDir())
 	t.Log(v.Run("systemd-analyze; cat /etc/resolv.conf; uname -a; cat /sys/fs/cgroup/cgroup.controllers; nft list ruleset; systemctl --failed"))
 	v.PowerCut()
 	v.Start()

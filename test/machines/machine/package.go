@@ -16,13 +16,19 @@ const (
 	Newer   = "newer"
 )
 
-// deb finds the package of a version.
-func deb(version string) (string, error) {
+// Formats of packages.
+const (
+	deb = "deb"
+	rpm = "rpm"
+)
+
+// find finds the package of a version.
+func find(version, format string) (string, error) {
 	repository, err := Repository()
 	if err != nil {
 		return "", err
 	}
-	pattern := filepath.Join(repository, packages, version, "*.deb")
+	pattern := filepath.Join(repository, packages, version, "*."+format)
 	found, err := filepath.Glob(pattern)
 	if err == nil && len(found) != 1 {
 		err = fmt.Errorf("%s: got %d packages, want one: run test/machines/packages.sh", pattern, len(found))
@@ -33,10 +39,10 @@ func deb(version string) (string, error) {
 	return found[0], nil
 }
 
-// Give copies a package to where the machine finds it, and returns its path there.
-func (m *Machine) Give(version string) string {
+// give copies a package to where the machine finds it, and returns its path there.
+func (m *Machine) give(version, format string) string {
 	m.tb.Helper()
-	from, err := deb(version)
+	from, err := find(version, format)
 	check(m.tb, err)
 	to := filepath.Join(m.Shared, filepath.Base(from))
 	if err := os.Link(from, to); errors.Is(err, os.ErrExist) {
@@ -52,7 +58,13 @@ func (m *Machine) Give(version string) string {
 // Install installs a version of the package, as an operator does.
 func (m *Machine) Install(version string) {
 	m.tb.Helper()
-	m.Run("apt-get -q -y --no-install-recommends -o Dpkg::Use-Pty=0 install " + m.Give(version))
+	m.Run("apt-get -q -y --no-install-recommends -o Dpkg::Use-Pty=0 install " + m.give(version, deb))
+}
+
+// InstallRPM installs or upgrades to a version of the package with rpm, which on Debian knows no dependency.
+func (m *Machine) InstallRPM(version string) {
+	m.tb.Helper()
+	m.Run("rpm --upgrade --nodeps " + m.give(version, rpm))
 }
 
 // Join has the machine join the mesh of its site with a bundle of its own, by one command, and returns what that said.

@@ -124,7 +124,7 @@ func buildBase(ctx context.Context, path string, release Release) error {
 // groups are the packages of the setups of a release, those of a setup in one string.
 func groups(release Release) []string {
 	var groups []string
-	for _, setup := range Setups() {
+	for _, setup := range All() {
 		if group := strings.Join(setup.Packages, " "); setup.Release == release && !slices.Contains(groups, group) {
 			groups = append(groups, group)
 		}

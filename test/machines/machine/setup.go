@@ -46,6 +46,14 @@ printf 'auto lo\niface lo inet loopback\n\nauto eth0\niface eth0 inet static\n\t
 printf '# Written by hand.\nsearch corp.example\nnameserver 10.77.0.1 # the router\noptions timeout:2 attempts:3\n' >/etc/resolv.conf
 `
 
+// RPM is a machine that installs the package with rpm. Its dependencies are Debian's, so that rpm is not to ask for them.
+func RPM() Setup {
+	return Setup{Name: "rpm", Says: "rpm, on Debian", Release: Bookworm, Packages: []string{"ifupdown", "rpm"}, Script: fixed, Mode: "direct"}
+}
+
+// All are the setups that there are roots of.
+func All() []Setup { return append(Setups(), RPM()) }
+
 // Setups are those of the issue.
 func Setups() []Setup {
 	return []Setup{

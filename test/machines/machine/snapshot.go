@@ -41,6 +41,7 @@ var restless = map[string]string{
 	"var/lib/systemd/network":             "leases of systemd-networkd",
 	"var/lib/systemd/random-seed":         "a seed, new with each boot",
 	"var/lib/systemd/timers":              "when timers elapsed last",
+	"root/.rpmdb":                         "the database of rpm on Debian",
 	"var/log":                             "logs, the journal among them",
 	"var/tmp":                             "private folders of services, named at random",
 	"tmp":                                 "as var/tmp",
