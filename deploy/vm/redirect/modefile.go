@@ -175,6 +175,24 @@ func (m Machine) folders(s *State, path string) error {
 	return os.MkdirAll(m.Path(filepath.Dir(path)), 0o755) // #nosec G301 -- their owners read them
 }
 
+// expect remembers folders that others are about to make for us, and would leave.
+func (m Machine) expect(s *State, folders ...string) error {
+	missing := false
+	for _, folder := range folders {
+		there, err := m.exists(folder)
+		if err != nil {
+			return err
+		}
+		if !there {
+			s.Folders, missing = append(s.Folders, folder), true
+		}
+	}
+	if !missing {
+		return nil
+	}
+	return s.save(m)
+}
+
 // removeFolders removes the folders that were made, where nobody has put anything into them.
 func (m Machine) removeFolders(s *State) error {
 	if err := m.removeEmpty(s.Folders...); err != nil {

@@ -2,14 +2,15 @@ package redirect
 
 import (
 	"context"
+	"path/filepath"
 	"strings"
 )
 
 // resolvconfMode is a program of that name, of which there are two. Either keeps records by interface, and makes /etc/resolv.conf of
 // them. Ours is one more record, in /run, so that a reboot forgets it. Neither has a place for a port.
 type resolvconfMode struct {
-	// record is our record as the program keeps it.
-	records []string
+	// records are where versions of the program keep our record, folders those that it makes for it, and leaves.
+	records, folders []string
 	// add and away are arguments that add our record, read from standard input, and take it away.
 	add, away string
 	// program and options: the record has to say them, since those of others are not used beside ours.
@@ -18,16 +19,19 @@ type resolvconfMode struct {
 
 // debianResolvconf is Debian's. Found out with 1.91: records of lo.* come first (interface-order), servers after a loopback one are
 // left out (TRUNCATE_NAMESERVER_LIST_AFTER_LOOPBACK_ADDRESS is on unless set), options of all records are merged, and to take away a
-// record that is not there is no error.
+// record that is not there does nothing, so that /etc/resolv.conf has to be asked for (-u). A killed run leaves a draft of the record
+// (lo.meshvm_new.PID), which the next one takes for a record, too.
 var debianResolvconf = resolvconfMode{
 	records: []string{"/run/resolvconf/interface/lo.meshvm", "/run/resolvconf/interfaces/lo.meshvm"},
 	add:     "-a lo.meshvm", away: "-d lo.meshvm",
 }
 
 // openresolv is the other one. Found out with 3.12: -x leaves out all others' records with their search lists and options, -m 0 has it
-// before the exclusive ones of others, and with -f it is no error to take away what is not there.
+// before the exclusive ones of others, and with -f it is no error to take away what is not there. Its libc subscriber leaves
+// /etc/resolv.conf.bak the first time that it writes, for whomever.
 var openresolv = resolvconfMode{
 	records: []string{"/run/resolvconf/interfaces/meshvm", "/run/resolvconf/keys/meshvm"},
+	folders: []string{"/run/resolvconf/exclusive", "/run/resolvconf/metrics"},
 	add:     "-x -m 0 -a meshvm", away: "-f -d meshvm",
 	withOptions: true,
 }
@@ -61,6 +65,9 @@ func (resolvconfMode) check(_ context.Context, m Machine, p Plan) error {
 
 func (r resolvconfMode) apply(ctx context.Context, m Machine, p Plan, s *State) error {
 	if err := m.remember(s); err != nil {
+		return err
+	}
+	if err := m.expect(s, r.folders...); err != nil {
 		return err
 	}
 	changed, err := m.put(ctx, s, recordFile, r.content(p, parseOptions(s.Before)))
@@ -100,16 +107,36 @@ func (r resolvconfMode) kept(m Machine) (bool, error) {
 	return false, nil
 }
 
-func (r resolvconfMode) present(m Machine) (bool, error) { return r.kept(m) }
+// drafts are what killed runs of the program have left of our record.
+func (r resolvconfMode) drafts(m Machine) []string {
+	var drafts []string
+	for _, record := range r.records {
+		found, _ := filepath.Glob(m.Path(record) + "_new.*") // The pattern is well-formed, which is all that it fails for.
+		for _, draft := range found {
+			drafts = append(drafts, filepath.Join(filepath.Dir(record), filepath.Base(draft)))
+		}
+	}
+	return drafts
+}
+
+func (r resolvconfMode) present(m Machine) (bool, error) {
+	there, err := r.kept(m)
+	return there || len(r.drafts(m)) > 0, err
+}
 
 func (r resolvconfMode) revert(ctx context.Context, m Machine, s *State) error {
-	there, err := r.kept(m)
+	there, err := r.present(m)
 	if err != nil {
 		return err
 	}
+	for _, draft := range r.drafts(m) {
+		if err := m.removeOne(draft); err != nil {
+			return err
+		}
+	}
 	// A record that is gone may be one that the program was killed over, before it made /etc/resolv.conf anew.
 	if there || s != nil {
-		if err := m.command(ctx, "sh", "-c", "exec resolvconf "+r.away); err != nil {
+		if err := m.command(ctx, "sh", "-c", "resolvconf "+r.away+" && exec resolvconf -u"); err != nil {
 			return err
 		}
 	}

@@ -261,6 +261,8 @@ func (w *owned) execute(_ context.Context, name string, args ...string) ([]byte,
 		return nil, w.networkManager()
 	case strings.HasPrefix(line, "sh -c exec resolvconf "):
 		return nil, w.resolvconf(strings.Fields(args[1])[2:])
+	case strings.HasPrefix(line, "sh -c resolvconf ") && strings.HasSuffix(line, " && exec resolvconf -u"):
+		return nil, w.resolvconf(strings.Fields(args[1])[1:])
 	}
 	return nil, fmt.Errorf("unexpected command %q", line)
 }
@@ -288,6 +290,9 @@ func (w *owned) resolvconf(args []string) error {
 	record, content := "/run/resolvconf/interface/lo.meshvm", own
 	if slices.Contains(args, "meshvm") {
 		record = "/run/resolvconf/interfaces/meshvm"
+	}
+	if slices.Contains(args, "-x") {
+		w.folder("/run/resolvconf/exclusive") // It is never removed.
 	}
 	if slices.Contains(args, "-d") {
 		if err := unlessMissing(os.Remove(w.Path(record))); err != nil {
@@ -321,7 +326,8 @@ func setups() map[Mode]func(testing.TB) *owned {
 
 func (w *owned) linkedToResolvconf(record string) *owned {
 	w.link("/etc/resolv.conf", "../run/resolvconf/resolv.conf")
-	return w.must(w.resolvconf([]string{"-d", record}))
+	w.must(w.resolvconf([]string{"-d", record}))
+	return w.must(unlessMissing(os.Remove(w.Path("/run/resolvconf/exclusive"))))
 }
 
 func (w *owned) must(err error) *owned {
