@@ -83,7 +83,7 @@ func startWith(t *testing.T, name, upstream string, registry []*registryv1.Resou
 		replace("prometheus 127.0.0.1:9153", "prometheus "+s.metric)
 		if name == "vm" {
 			replace("\n. {", "\n.:"+port+" {")
-			replace("forward . /etc/meshvm/resolv.conf", "forward . "+upstream)
+			replace("forward . /run/meshvm-redirect/resolv.conf", "forward . "+upstream)
 		} else {
 			replace(".:15058 {", ".:"+port+" {")
 		}

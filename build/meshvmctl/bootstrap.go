@@ -44,7 +44,7 @@ func (b *boot) declare(flags *pflag.FlagSet) {
 	flags.StringVar(&b.caSecret, "ca-secret", "", "`[NAMESPACE/]NAME` of a Secret that has them under ca.crt")
 	flags.StringVar(&b.machine.ClusterDomain, "cluster-domain", "cluster.local", "DNS `ZONE` of the cluster's Services")
 	flags.StringVar(&b.machine.Node, "node", "", "the VM's `NAME`, where its labels decide which Istio Sidecar it has (default its host name)")
-	flags.StringSliceVar(&b.machine.Upstreams, "upstream", nil, "resolvers, `IP` or IP:PORT, of names that are not the mesh's (default those in resolv.conf of --install-dir)")
+	flags.StringSliceVar(&b.machine.Upstreams, "upstream", nil, "resolvers, `IP` or IP:PORT, of names that are not the mesh's (default the VM's own, which meshvmctl redirect finds out there)")
 	flags.StringVar(&b.machine.Directory, "install-dir", bootstrap.InstallDirectory, "`DIR` on the VM where the files will be")
 	flags.BoolVar(&b.machine.IstioCertificates, "istio-certs", false, "no token: the VM has an Istio agent, and its certificate in /etc/certs says who it is")
 	flags.BoolVar(&b.createAccount, "create-service-account", false, "create the ServiceAccount where it is not there")
@@ -57,8 +57,8 @@ const bootstrapUsage = `meshvmctl bootstrap writes what a VM needs to join: Core
 Usage:
   meshvmctl bootstrap --namespace NS --service-account SA --out DIR [flags]
 
-DIR is then copied to /etc/meshvm on the VM as it is. To write it again replaces the token; to
-replace anything else takes --force. Files that are not of a bundle are never touched.
+DIR is then copied to the VM, where meshvmctl join DIR does the rest. To write it again replaces the
+token; to replace anything else takes --force. Files that are not of a bundle are never touched.
 
 Exit codes: 0 written, 1 not written, 2 wrong usage, 3 the API server cannot be reached.
 

@@ -55,7 +55,7 @@ func TestBootstrap(t *testing.T) {
 		}
 	})
 	t.Run("what it says", func(t *testing.T) {
-		for _, want := range []string{"Corefile", "good until 20", "cp -a vm/. /etc/meshvm", "/etc/meshvm/resolv.conf", "meshvmctl token --namespace " + c.namespace + " --service-account vm"} {
+		for _, want := range []string{"Corefile", "good until 20", "cp -a vm/. /etc/meshvm", "meshvmctl join vm\n", "meshvmctl token --namespace " + c.namespace + " --service-account vm"} {
 			if !strings.Contains(stdout, want) {
 				t.Errorf("Want %q in %q", want, stdout)
 			}

@@ -149,12 +149,13 @@ func (b *boot) print(w io.Writer, m made) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(&text, "\nNext: copy the folder to the VM and there, as root:\n  mkdir -p %[1]s && cp -a %[2]s/. %[1]s && chown -R root: %[1]s\n", b.machine.Directory, filepath.Base(filepath.Clean(b.out)))
-	if len(b.machine.Upstreams) == 0 {
-		fmt.Fprintf(&text, "Put the VM's present resolvers into %s/resolv.conf, then follow the head of %[1]s/Corefile.\n", b.machine.Directory)
+	folder := filepath.Base(filepath.Clean(b.out))
+	if b.machine.Directory == bootstrap.InstallDirectory {
+		fmt.Fprintf(&text, "\nNext: copy the folder to the VM, install the package there, and as root:\n  meshvmctl join %s\nWithout the package, as root:\n", folder)
 	} else {
-		fmt.Fprintf(&text, "Then follow the head of %s/Corefile.\n", b.machine.Directory)
+		fmt.Fprint(&text, "\nNext: copy the folder to the VM and there, as root:\n")
 	}
+	fmt.Fprintf(&text, "  mkdir -p %[1]s && cp -a %[2]s/. %[1]s && chown -R root: %[1]s\nThen follow the head of %[1]s/Corefile.\n", b.machine.Directory, folder)
 	if file := b.machine.TokenFile(); file != "" {
 		fmt.Fprintf(&text, "Before the token ends, renew it and put it in place of %s:\n  meshvmctl token --namespace %s --service-account %s --out FILE\n", file, b.token.account.Namespace, b.token.account.Name)
 	}

@@ -16,9 +16,6 @@ const (
 	istioAuthority   = "/etc/certs/root-cert.pem"
 )
 
-// upstreamsName is the file in InstallDirectory that the sample takes its upstreams from.
-const upstreamsName = "resolv.conf"
-
 // Corefile is the configuration of the VM's coredns: the sample corefile/vm with the lines that are a VM's own. What
 // Check finds is its error.
 func (m Machine) Corefile() (string, error) {
@@ -38,11 +35,10 @@ func (m Machine) Corefile() (string, error) {
 		own = append(own, "node "+m.Node)
 	}
 	s.replace("namespace", own...)
-	upstreams := m.file(upstreamsName)
+	// Without any it stays the file of the VM's own resolvers that meshvmctl redirect writes, and keeps up to date.
 	if len(m.Upstreams) > 0 {
-		upstreams = strings.Join(m.Upstreams, " ")
+		s.replace("forward", "forward . "+strings.Join(m.Upstreams, " ")+" {")
 	}
-	s.replace("forward", "forward . "+upstreams+" {")
 	if s.err != nil {
 		return "", fmt.Errorf("make a Corefile of the sample corefile/vm: %w", s.err)
 	}
@@ -57,12 +53,13 @@ func (m Machine) head() []string {
 		"#",
 		"# Written by meshvmctl bootstrap for ServiceAccount " + m.Account.String() + ".",
 		"#",
-		"# Before the first start",
+		"# On a VM with the package, meshvmctl join does all that is to be done. Without it,",
+		"# before the first start",
 	}
 	if len(m.Upstreams) == 0 {
 		lines = append(lines,
-			"#   - put the real upstreams into "+m.file(upstreamsName)+" (\"nameserver ADDRESS\"",
-			"#     lines); never 127.0.0.1, or this server would ask itself")
+			"#   - meshvmctl redirect upstreams, as root: it writes the VM's own resolvers to the",
+			"#     file that forward names, and never this server, which would ask itself")
 	}
 	if file := m.TokenFile(); file != "" {
 		lines = append(lines,
@@ -70,7 +67,7 @@ func (m Machine) head() []string {
 	}
 	return append(lines,
 		"#   - make /var/lib/meshvm, which that user may write",
-		"# Then point /etc/resolv.conf at 127.0.0.1.",
+		"# Then meshvmctl redirect apply has the VM ask this server.",
 		"")
 }
 

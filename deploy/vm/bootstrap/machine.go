@@ -25,8 +25,8 @@ type Machine struct {
 	ClusterDomain string
 	// Node is the VM's name. Empty: its host name.
 	Node string
-	// Upstreams are the resolvers of all other names, IP or IP:PORT. Empty: those in resolv.conf of the bundle's place
-	// on the VM.
+	// Upstreams are the resolvers of all other names, IP or IP:PORT. Empty: the VM's own, which meshvmctl redirect
+	// writes to a file there.
 	Upstreams []string
 	// Directory is where the bundle will be on the VM: an absolute path.
 	Directory string
