@@ -74,9 +74,22 @@ func resolvedMachine(t *testing.T) redirect.Machine {
 		if name == "resolvectl" && (args[0] == "dnssec" || args[0] == "dnsovertls") {
 			return []byte("Global: no\n"), nil
 		}
+		if name == "systemctl" {
+			switch strings.Join(args, " ") {
+			case "is-active systemd-resolved.service":
+				return []byte("active\n"), nil
+			case "is-active NetworkManager.service":
+				return []byte("inactive\n"), errors.New("exit status 3")
+			case "--version":
+				return []byte("systemd 252 (252.38-1~deb12u1)\n+PAM\n"), nil
+			}
+		}
 		return nil, nil
 	}}
-	for path, content := range map[string]string{"/etc/resolv.conf": "search corp.example\nnameserver 127.0.0.53\n", redirect.UpstreamsFile: "nameserver 192.0.2.53\n"} {
+	if err := os.MkdirAll(machine.Path("/run/systemd/system"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for path, content := range map[string]string{"/etc/resolv.conf": "search corp.example\nnameserver 127.0.0.53\n", "/run/systemd/resolve/resolv.conf": "nameserver 192.0.2.53\n"} {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(machine.Path(path)), 0o700), os.WriteFile(machine.Path(path), []byte(content), 0o600)); err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +124,7 @@ func TestRedirect(t *testing.T) {
 	step("status before", exitNotFound, "nothing is redirected\n", show("text"))
 	step("apply", exitDone, "name resolution is redirected to CoreDNS at "+server.String()+" by mode resolved: it was asked for\nnames: cluster.local payments.example.com\n", apply("--mode", "resolved"))
 	step("apply again", exitDone, "name resolution was redirected already", apply("--mode", "resolved"))
-	step("status", exitFound, "search     prod.svc.cluster.local svc.cluster.local cluster.local corp.example\nupstreams  192.0.2.53:53\n", show("text"))
+	step("status", exitFound, "search     corp.example prod.svc.cluster.local svc.cluster.local cluster.local\nupstreams  192.0.2.53:53\n", show("text"))
 	step("status as JSON", exitFound, `"in_force": true`, show("json"))
 	var standing redirect.Standing
 	if err := json.Unmarshal(out.Bytes(), &standing); err != nil || standing.Plan.Server != server {

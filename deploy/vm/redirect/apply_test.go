@@ -19,15 +19,15 @@ func TestModes(t *testing.T) {
 		commands []string
 	}{
 		"delegate": {mode: Delegate, files: map[string]string{
-			"/run/systemd/dns-delegate.d/meshvm.dns-delegate": "[Delegate]\nDNS=127.0.0.1:PORT\nDomains=~cluster.local ~payments.example.com\n",
+			"/run/systemd/dns-delegate.d/meshvm.dns-delegate": "[Delegate]\nDNS=127.0.0.1:PORT\nDomains=vm.svc.cluster.local svc.cluster.local cluster.local ~payments.example.com\n",
 			anchorsFile: "",
 		}, commands: []string{"systemctl reload-or-restart systemd-resolved.service", "resolvectl flush-caches"}},
 		"resolved": {mode: Resolved, files: map[string]string{
-			"/run/systemd/resolved.conf.d/50-meshvm.conf": "[Resolve]\nDNS=\nDNS=127.0.0.1:PORT\nDomains=~cluster.local ~payments.example.com\n",
+			"/run/systemd/resolved.conf.d/50-meshvm.conf": "[Resolve]\nDNS=\nDNS=127.0.0.1:PORT\nDomains=vm.svc.cluster.local svc.cluster.local cluster.local ~payments.example.com\n",
 			anchorsFile: "",
 		}, commands: []string{"systemctl restart systemd-resolved.service", "resolvectl flush-caches"}},
 		"resolved, all names": {mode: Resolved, change: func(_ *owned, p *Plan) { p.AllNames = true }, files: map[string]string{
-			"/run/systemd/resolved.conf.d/50-meshvm.conf": "Domains=~. ~cluster.local ~payments.example.com\n",
+			"/run/systemd/resolved.conf.d/50-meshvm.conf": "Domains=vm.svc.cluster.local svc.cluster.local cluster.local ~. ~payments.example.com\n",
 		}},
 		"resolved that validates": {mode: Resolved, change: func(w *owned, _ *Plan) { w.signed = "allow-downgrade" }, files: map[string]string{
 			anchorsFile: "\ncluster.local\ncorp\nd.f.ip6.arpa\n",

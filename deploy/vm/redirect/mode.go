@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -88,6 +89,23 @@ func address(server netip.AddrPort) string {
 		return server.Addr().String()
 	}
 	return server.String()
+}
+
+// domains are what systemd-resolved takes for both: first the search list, whose domains it routes as well, then the others.
+func domains(p Plan) []string {
+	var all []string
+	for _, domain := range p.Search {
+		// Those of a network are its link's to route.
+		if slices.ContainsFunc(p.Zones, func(zone string) bool { return domain == zone || strings.HasSuffix(domain, "."+zone) }) {
+			all = append(all, domain)
+		}
+	}
+	for _, route := range routes(p) {
+		if !slices.Contains(all, strings.TrimPrefix(route, "~")) {
+			all = append(all, route)
+		}
+	}
+	return all
 }
 
 // routes are the domains as systemd-resolved writes them: for routing, not for the search list.

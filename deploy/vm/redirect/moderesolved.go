@@ -58,7 +58,7 @@ const (
 
 func (d systemdResolved) content(p Plan) []byte {
 	lines := append([]string{"# " + writtenBy, "[" + d.section + "]"}, d.more(p)...)
-	return []byte(strings.Join(append(lines, "Domains="+strings.Join(routes(p), " ")), "\n") + "\n")
+	return []byte(strings.Join(append(lines, "Domains="+strings.Join(domains(p), " ")), "\n") + "\n")
 }
 
 func (d systemdResolved) steps(p Plan) []string {
@@ -71,7 +71,7 @@ func (d systemdResolved) steps(p Plan) []string {
 }
 
 func (d systemdResolved) check(ctx context.Context, m Machine, p Plan) error {
-	if n := len(routes(p)); n > d.domains {
+	if n := len(domains(p)); n > d.domains {
 		return &Impossible{fmt.Sprintf("systemd-resolved takes %d domains at most, and %d would be routed to CoreDNS: send it every name (--all-names)", d.domains, n)}
 	}
 	if len(routes(p)) == 0 {
