@@ -46,6 +46,7 @@ func commands() []command {
 		{name: "lookup", summary: "show what the registry answers for a name, from which object and why", run: runLookup, declare: new(lookup).declare},
 		{name: "vips", summary: "list the virtual IPs of hosts, who has them and which rest", run: runVIPs, declare: new(vips).declare},
 		{name: "bootstrap", summary: "write what a VM needs to join: Corefile, authority and token", run: runBootstrap, declare: new(boot).declare},
+		{name: "join", summary: "have this VM join the mesh with what bootstrap wrote", run: runJoin, declare: new(joining).declare, arguments: completeFiles},
 		{name: "token", summary: "renew the token of a VM, or say how long one is good", run: runToken, declare: new(renewal).declare, commands: []command{
 			{name: "inspect", summary: "say whose a token is, for whom and how long it is good", run: runTokenInspect, declare: new(inspection).declare, arguments: completeFiles},
 		}},
