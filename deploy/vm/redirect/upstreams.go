@@ -99,6 +99,9 @@ func (m Machine) putWhole(path string, content []byte) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil { //nolint:gosec // CoreDNS's user reads what is in it
 		return err
 	}
+	if err := os.Chmod(folder, 0o755); err != nil { //nolint:gosec // whatever the umask
+		return err
+	}
 	file, err := os.CreateTemp(folder, "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
