@@ -84,17 +84,31 @@ func (a *redirectApply) apply(ctx context.Context) (redirect.Plan, redirect.Outc
 	if err != nil {
 		return redirect.Plan{}, redirect.Outcome{}, err
 	}
+	before, err := a.forget(ctx)
+	if err != nil {
+		return redirect.Plan{}, before, err
+	}
 	plan, err := a.decide(ctx, a.machine, wish)
 	if err != nil {
-		return redirect.Plan{}, redirect.Outcome{}, err
+		return redirect.Plan{}, before, err
 	}
 	if plan.Mode != redirect.None || plan.Transparent {
 		if err := redirect.Await(waiting, plan); err != nil {
-			return plan, redirect.Outcome{}, fmt.Errorf("within %s: %w", a.wait, err)
+			return plan, before, fmt.Errorf("within %s: %w", a.wait, err)
 		}
 	}
 	outcome, err := redirect.Apply(ctx, a.machine, plan)
+	outcome.Warnings = append(before.Warnings, outcome.Warnings...)
 	return plan, outcome, err
+}
+
+// forget undoes what is ours where the State cannot be used: nobody can tell what was there before until then.
+func (a *redirectApply) forget(ctx context.Context) (redirect.Outcome, error) {
+	_, err := redirect.LoadState(a.machine)
+	if unusable := (*redirect.UnusableState)(nil); errors.As(err, &unusable) {
+		return redirect.Revert(ctx, a.machine)
+	}
+	return redirect.Outcome{}, err
 }
 
 // await asks CoreDNS until it says what the mesh wants.

@@ -150,7 +150,14 @@ func TestRedirect(t *testing.T) {
 		t.Fatal(err)
 	}
 	step("status of a torn state", exitUsage, "", show("text"))
-	step("revert with a torn state", exitDone, "nothing was redirected\n", revert)
+	step("apply with a torn state", exitDone, "name resolution is redirected to CoreDNS", apply())
+	if !strings.Contains(failures.String(), "cannot be used: it is torn") {
+		t.Errorf("Warnings of apply: got %q, want the torn state", failures.String())
+	}
+	if err := os.WriteFile(machine.Path(redirect.StateFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	step("revert with a torn state", exitDone, "name resolution is this machine's own again\n", revert)
 	if !strings.Contains(failures.String(), "warning: "+machine.Path(redirect.StateFile)+" cannot be used: it is torn") {
 		t.Errorf("Warnings: got %q, want the torn state", failures.String())
 	}

@@ -16,6 +16,13 @@ import (
 	"github.com/meshvm/meshvm/deploy/vm/redirect"
 )
 
+// redirectStanding is how a redirect that stands is shown.
+type redirectStanding struct{ output string }
+
+func (r *redirectStanding) declare(flags *pflag.FlagSet) {
+	flags.StringVarP(&r.output, "output", "o", "text", "`FORMAT` of the answer: text or json")
+}
+
 const redirectStatusUsage = `meshvmctl redirect status shows what is redirected on this machine, and what of it is in force.
 
 Usage:
@@ -28,11 +35,11 @@ Flags:
 `
 
 func runRedirectStatus(_ context.Context, args []string, stdout, stderr io.Writer) int {
-	var output string
+	var r redirectStanding
 	flags := pflag.NewFlagSet("meshvmctl redirect status", pflag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.Usage = func() {}
-	flags.StringVarP(&output, "output", "o", "text", "`FORMAT` of the answer: text or json")
+	r.declare(flags)
 	err := flags.Parse(args)
 	if errors.Is(err, pflag.ErrHelp) {
 		fmt.Fprint(stdout, redirectStatusUsage+flags.FlagUsagesWrapped(100))
@@ -42,14 +49,14 @@ func runRedirectStatus(_ context.Context, args []string, stdout, stderr io.Write
 	case err != nil:
 	case flags.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
-	case output != "text" && output != "json":
-		err = fmt.Errorf("--output %q: want text or json", output)
+	case r.output != "text" && r.output != "json":
+		err = fmt.Errorf("--output %q: want text or json", r.output)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "meshvmctl redirect status: %v (see meshvmctl redirect status --help)\n", err)
 		return exitUsage
 	}
-	return showRedirect(redirect.Machine{}, output, stdout, stderr)
+	return showRedirect(redirect.Machine{}, r.output, stdout, stderr)
 }
 
 func showRedirect(machine redirect.Machine, output string, stdout, stderr io.Writer) int {

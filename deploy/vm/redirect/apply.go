@@ -173,6 +173,7 @@ func (a *application) change(ctx context.Context, boot string) error {
 	}
 	s := a.state
 	was := s.Applied && sameEffect(s.Plan, a.plan)
+	s.settled = s.Applied && s.Plan.Mode == a.plan.Mode && s.Withdrawn == ""
 	s.Boot, s.At, s.Plan, s.Applied, s.Withdrawn, s.Fight = boot, time.Now().UTC(), a.plan, false, "", ""
 	if err := s.save(a.Machine); err != nil {
 		return err

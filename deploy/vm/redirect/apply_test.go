@@ -136,6 +136,17 @@ func TestApplyAgain(t *testing.T) {
 					t.Errorf("Commands of an Apply that changes nothing: got %q, want none", command)
 				}
 			}
+			search := w.plan(mode)
+			search.Search = append(search.Search, "dhcp.example")
+			w.commands = nil
+			if _, err := w.apply(search); err != nil {
+				t.Errorf("Apply with another domain of the machine's own: %v", err)
+			}
+			for _, command := range w.commands {
+				if strings.HasPrefix(command, "systemctl re") {
+					t.Errorf("Commands with another domain of the machine's own: got %q, want no restart", command)
+				}
+			}
 			domains := w.plan(mode)
 			domains.Domains, domains.Search = []string{"cluster.local"}, []string{"cluster.local"}
 			if outcome, err := w.apply(domains); err != nil || !outcome.Changed {

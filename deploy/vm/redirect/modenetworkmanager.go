@@ -47,7 +47,7 @@ func (n networkManagerMode) apply(ctx context.Context, m Machine, p Plan, s *Sta
 		return err
 	}
 	changed, err := m.put(ctx, s, networkManagerFile, n.content(p, parseOptions(s.Before)))
-	if err != nil || !changed && s.Applied {
+	if err != nil || !changed && s.settled {
 		return err
 	}
 	return n.reread(ctx, m)

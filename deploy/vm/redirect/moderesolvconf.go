@@ -74,7 +74,7 @@ func (r resolvconfMode) apply(ctx context.Context, m Machine, p Plan, s *State) 
 	if err != nil {
 		return err
 	}
-	if !changed && s.Applied {
+	if !changed && s.settled {
 		missing, err := r.holds(m, p, s)
 		if err != nil || len(missing) == 0 {
 			return err

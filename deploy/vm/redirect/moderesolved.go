@@ -18,6 +18,8 @@ import (
 //     negative trust anchor. cluster.local is one by itself, as all of local.
 //   - With DNSOverTLS=yes no server without TLS is asked, and the setting is one for all of systemd-resolved. With opportunistic one is.
 //   - Domains above a number are dropped without a word.
+//   - A domain without ~ is searched, too. Those of links and ours are tried at once, so nobody comes first; in the search list of
+//     /etc/resolv.conf ours do.
 //   - Links keep their servers and domains over a restart: they are in /run/systemd/resolve/netif.
 //   - Five starts in ten seconds are the most that systemd lets pass, and a reload of a version that knows none is a start.
 type systemdResolved struct {
@@ -63,7 +65,7 @@ func (d systemdResolved) content(p Plan) []byte {
 
 func (d systemdResolved) steps(p Plan) []string {
 	return []string{
-		"write " + d.file + ": " + strings.Join(d.more(p), " ") + " Domains=" + strings.Join(routes(p), " "),
+		"write " + d.file + ": " + strings.Join(d.more(p), " ") + " Domains=" + strings.Join(domains(p), " "),
 		"write " + anchorsFile + " where systemd-resolved has DNSSEC on: the mesh's domains are not signed",
 		"run systemctl " + d.renew + " " + resolvedUnit,
 		"run resolvectl flush-caches",
@@ -118,7 +120,7 @@ func (d systemdResolved) apply(ctx context.Context, m Machine, p Plan, s *State)
 		}
 		changed = changed || more
 	}
-	if !changed && s.Applied {
+	if !changed && s.settled {
 		return nil
 	}
 	return d.reread(ctx, m, d.renew)

@@ -35,6 +35,9 @@ type State struct {
 	Before []byte `json:"before,omitempty"`
 	// Folders are those that had to be made, the innermost first.
 	Folders []string `json:"folders,omitempty"`
+
+	// settled: all steps of another Plan of this mode were done, so that whoever reads our files has read them.
+	settled bool
 }
 
 // Backup is a file as it was.
