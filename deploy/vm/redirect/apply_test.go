@@ -271,6 +271,36 @@ func TestNotVerified(t *testing.T) {
 	}
 }
 
+// TestDecidedAgain holds that what Apply did is no fact about the machine: a Plan that is decided again is the same, and of another
+// namespace nothing of the first one stays.
+func TestDecidedAgain(t *testing.T) {
+	for _, mode := range []Mode{NetworkManager, Resolvconf, Openresolv, Direct} {
+		t.Run(string(mode), func(t *testing.T) {
+			w := setups()[mode](t)
+			decide := func(namespace string) []string {
+				facts, err := Detect(t.Context(), w.Machine, w.coreDNS)
+				if err != nil {
+					t.Fatal(err)
+				}
+				p := w.plan(mode)
+				p.Search = nil
+				p.search(facts, Wish{Namespace: namespace, Zones: p.Zones})
+				search := slices.Clone(p.Search)
+				if _, err := w.apply(p); err != nil {
+					t.Fatal(err)
+				}
+				return search
+			}
+			for _, namespace := range []string{"vm", "vm", "prod"} {
+				want := []string{"corp.example", namespace + ".svc.cluster.local", "svc.cluster.local", "cluster.local"}
+				if got := decide(namespace); !slices.Equal(got, want) {
+					t.Errorf("Search list: got %q, want %q", got, want)
+				}
+			}
+		})
+	}
+}
+
 // TestOthersBeside holds that a resolv.conf that names others after CoreDNS is no redirect: the C library would ask them, too.
 func TestOthersBeside(t *testing.T) {
 	w := setups()[Resolvconf](t)

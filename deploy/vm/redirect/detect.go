@@ -84,6 +84,12 @@ func (d *detection) resolvConf() error {
 		}
 	}
 	d.ResolvConf.Servers, d.ResolvConf.Search, d.ResolvConf.Options = parseServers(content), parseSearch(content), parseOptions(content)
+	if d.state != nil && d.state.Withdrawn == "" && !d.ResolvConf.Ours {
+		// Its owner has put ours among its own: those of a namespace that is not the machine's any more would stay for good.
+		d.ResolvConf.Search = slices.DeleteFunc(d.ResolvConf.Search, func(domain string) bool {
+			return slices.Contains(d.state.Plan.Search, domain) && d.state.Plan.inZones(domain)
+		})
+	}
 	d.ResolvConf.Writer = writer(content)
 	return nil
 }

@@ -95,8 +95,7 @@ func address(server netip.AddrPort) string {
 func domains(p Plan) []string {
 	var all []string
 	for _, domain := range p.Search {
-		// Those of a network are its link's to route.
-		if slices.ContainsFunc(p.Zones, func(zone string) bool { return domain == zone || strings.HasSuffix(domain, "."+zone) }) {
+		if p.inZones(domain) { // Those of a network are its link's to route.
 			all = append(all, domain)
 		}
 	}
@@ -106,6 +105,11 @@ func domains(p Plan) []string {
 		}
 	}
 	return all
+}
+
+// inZones: a domain is in one of the mesh's zones.
+func (p Plan) inZones(domain string) bool {
+	return slices.ContainsFunc(p.Zones, func(zone string) bool { return domain == zone || strings.HasSuffix(domain, "."+zone) })
 }
 
 // routes are the domains as systemd-resolved writes them: for routing, not for the search list.
