@@ -27,7 +27,7 @@ type Outcome struct {
 //
 // CoreDNS is probed first, and nothing is changed unless it answers. Afterwards the machine is asked for a name of the mesh. Where that
 // fails, or a step does, the machine's own resolution is in force when Apply returns, and the error says why; a State that was there
-// before stays, withdrawn. State.Fight is over then. An *Impossible says that this machine cannot be brought to the Plan.
+// before stays, withdrawn. State.Fight is Watch's to end. An *Impossible says that this machine cannot be brought to the Plan.
 //
 // Only one run changes a machine at a time; others wait up to a minute.
 func Apply(ctx context.Context, m Machine, p Plan) (Outcome, error) {
@@ -174,7 +174,7 @@ func (a *application) change(ctx context.Context, boot string) error {
 	s := a.state
 	was := s.Applied && sameEffect(s.Plan, a.plan)
 	s.settled = s.Applied && s.Plan.Mode == a.plan.Mode && s.Withdrawn == ""
-	s.Boot, s.At, s.Plan, s.Applied, s.Withdrawn, s.Fight = boot, time.Now().UTC(), a.plan, false, "", ""
+	s.Boot, s.At, s.Plan, s.Applied, s.Withdrawn = boot, time.Now().UTC(), a.plan, false, ""
 	if err := s.save(a.Machine); err != nil {
 		return err
 	}
