@@ -73,7 +73,19 @@ func (w *redirectWish) ask(ctx context.Context) (redirect.Wish, error) {
 	if wish.Server, err = listeningServer(report.Servers); err != nil {
 		return redirect.Wish{}, fmt.Errorf("%s: %w", w.socket, err)
 	}
+	wish.Server6 = listeningServer6(report.Servers)
 	return wish, nil
+}
+
+// listeningServer6 is the loopback address of IPv6 at port 53, where CoreDNS listens there.
+func listeningServer6(listeners []status.Listener) netip.AddrPort {
+	server := netip.AddrPortFrom(netip.IPv6Loopback(), 53)
+	for _, listener := range listeners {
+		if at, err := netip.ParseAddrPort(listener.Address); err == nil && (at == server || at == netip.AddrPortFrom(netip.IPv6Unspecified(), 53)) {
+			return server
+		}
+	}
+	return netip.AddrPort{}
 }
 
 // listeningServer is where this machine asks CoreDNS: at a loopback address rather than another, since others could be taken away, and

@@ -143,7 +143,7 @@ func (m Machine) missing(p Plan, s *State) ([]string, error) {
 
 // sameEffect: what is done for both Plans is the same. They may differ in reasons and in upstreams.
 func sameEffect(a, b Plan) bool {
-	return a.Mode == b.Mode && a.Server == b.Server && a.AllNames == b.AllNames && a.Transparent == b.Transparent &&
+	return a.Mode == b.Mode && a.Server == b.Server && a.Server6 == b.Server6 && a.AllNames == b.AllNames && a.Transparent == b.Transparent &&
 		slices.Equal(a.Domains, b.Domains) && slices.Equal(a.Search, b.Search) && slices.Equal(a.Zones, b.Zones)
 }
 
@@ -199,12 +199,12 @@ func (a *application) change(ctx context.Context, boot string) error {
 // transparent has the rules of nftables as the Plan wants them.
 func (a *application) transparent(ctx context.Context, was bool) error {
 	if a.plan.Transparent {
-		return applyTransparent(ctx, a.Machine, a.plan)
+		return ApplyTransparent(ctx, a.Machine, a.plan)
 	}
 	if was {
 		return nil
 	}
-	return revertTransparent(ctx, a.Machine)
+	return RevertTransparent(ctx, a.Machine)
 }
 
 // giveUp puts the machine's own resolution back after a step has failed.

@@ -28,7 +28,7 @@ func Decide(f Facts, w Wish) (Plan, error) {
 	if !w.Server.IsValid() {
 		return Plan{}, errors.New("where CoreDNS listens is not known")
 	}
-	p := Plan{Server: w.Server, Zones: w.Zones, Transparent: w.Transparent}
+	p := Plan{Server: w.Server, Server6: w.Server6, Zones: w.Zones, Transparent: w.Transparent}
 	choices := choose(f)
 	if w.Mode != "" {
 		if err := p.force(choices, w.Mode); err != nil {
@@ -229,6 +229,12 @@ func (p *Plan) warn(f Facts, w Wish) {
 	}
 	if f.ResolvConf.Mounted && p.Mode == Direct {
 		warn("another file is mounted over %s, so it is rewritten where it is", resolvConf)
+	}
+	if p.Transparent && !p.Server6.IsValid() && p.Server.Addr().Is4() {
+		warn("CoreDNS does not listen at ::1, so questions that programs send to resolvers by IPv6 are left alone: have the Corefile say bind 127.0.0.1 ::1")
+	}
+	if p.Transparent {
+		warn("questions that this machine forwards, as those of containers with a network of their own, are left alone")
 	}
 	if f.IstioCapture {
 		warn("Istio's agent was told to answer DNS (ISTIO_META_DNS_CAPTURE in cluster.env): its rules would take questions from CoreDNS; take the variable out of cluster.env")

@@ -33,6 +33,8 @@ type Wish struct {
 	Transparent bool
 	// Server is where CoreDNS listens.
 	Server netip.AddrPort
+	// Server6 is where it listens by IPv6 besides. Not valid: nowhere.
+	Server6 netip.AddrPort
 	// Zones are the mesh's own, such as cluster.local. No dot at the end.
 	Zones []string
 	// Hosts are those of the mesh outside its zones, such as payments.example.com. No dot at the end; *. stands before a suffix.
@@ -49,6 +51,8 @@ type Plan struct {
 	Rejected []Rejection `json:"rejected,omitempty"`
 	// Server is where CoreDNS listens.
 	Server netip.AddrPort `json:"server"`
+	// Server6 is where it listens by IPv6 besides, for Transparent.
+	Server6 netip.AddrPort `json:"server6,omitzero"`
 	// AllNames: every name goes to CoreDNS. Else Domains only, and Missed are hosts of the mesh that would not.
 	AllNames bool     `json:"all_names"`
 	Domains  []string `json:"domains,omitempty"`

@@ -52,7 +52,7 @@ func undo(ctx context.Context, m Machine, s *State, withdrawn string) (changed b
 		}
 	}
 	// The rules come first: a program that cannot be answered any more is to reach its resolver soonest.
-	failures := []error{revertTransparent(ctx, m)}
+	failures := []error{RevertTransparent(ctx, m)}
 	boot, err := m.boot()
 	if err != nil {
 		return false, err
