@@ -74,7 +74,7 @@ func (a *application) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if done, err := a.unchanged(boot); err != nil || done {
+	if done, err := a.unchanged(ctx, boot); err != nil || done {
 		return err
 	}
 	if err := a.leaveOthers(ctx, boot); err != nil {
@@ -113,11 +113,15 @@ func plain(name string) bool {
 }
 
 // unchanged: the Plan is in force already. What has changed in it is only what is remembered.
-func (a *application) unchanged(boot string) (bool, error) {
+func (a *application) unchanged(ctx context.Context, boot string) (bool, error) {
 	if a.state == nil || !a.state.Applied || a.state.Withdrawn != "" || a.state.Boot != boot || !sameEffect(a.state.Plan, a.plan) {
 		return false, nil
 	}
 	missing, err := a.missing(a.plan, a.state)
+	if err == nil && len(missing) == 0 && a.plan.Transparent {
+		// A firewall that was loaded since may have flushed them.
+		missing, err = HoldsTransparent(ctx, a.Machine, a.plan)
+	}
 	if err != nil || len(missing) > 0 {
 		return false, err
 	}

@@ -2,6 +2,7 @@ package redirect
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -78,4 +79,44 @@ func survives(t *testing.T, w *owned, mode Mode, from string, fail int, kill boo
 		t.Errorf("Record after operation %d and Revert: got it, want none", fail)
 	}
 	return reached
+}
+
+// TestTransparentApplied holds that the rules of nftables come and go with the redirect, come back where a firewall has flushed them, and
+// are gone after a Revert, whatever was killed before.
+func TestTransparentApplied(t *testing.T) {
+	for kill := range 30 {
+		w := newOwned(t)
+		w.tables = map[string]string{}
+		w.write("/etc/passwd", "meshvm:x:998:998:::\n")
+		w.write("/etc/group", "meshvm:x:998:\n")
+		before := w.snapshot()
+		p := w.plan(Direct)
+		p.Transparent, p.Upstreams = true, []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53")}
+		w.operations, w.fail, w.kill = 0, kill, true
+		_, err := w.apply(p)
+		killed := kill > 0 && w.operations >= kill
+		w.fail = 0
+		if killed != (err != nil) {
+			t.Errorf("Apply killed at operation %d: got %v", kill, err)
+		}
+		if kill == 0 {
+			loaded := w.tables["ip"]
+			if !strings.Contains(loaded, "dnat to "+w.coreDNS.String()) {
+				t.Errorf("Rules: got %q, want them to lead to %s", loaded, w.coreDNS)
+			}
+			if outcome, err := w.apply(p); err != nil || outcome.Changed {
+				t.Errorf("Apply again: got %+v, %v; want no change", outcome, err)
+			}
+			delete(w.tables, "ip")
+			if _, err := w.apply(p); err != nil || w.tables["ip"] != loaded {
+				t.Errorf("Apply after a flush: got %q, %v; want the rules back", w.tables["ip"], err)
+			}
+		}
+		if _, err := w.revert(); err != nil {
+			t.Errorf("Revert after operation %d: %v", kill, err)
+		}
+		if after := w.snapshot(); after != before || len(w.tables) > 0 {
+			t.Errorf("Machine after operation %d and Revert:\n got %s and %v\nwant %s", kill, after, w.tables, before)
+		}
+	}
 }

@@ -27,6 +27,8 @@ type owned struct {
 	commands []string
 	// resolver is what the machine's own resolv.conf names, CoreDNS what takes over.
 	resolver, coreDNS netip.AddrPort
+	// tables are those of nftables, by family. Nil: there is no nft.
+	tables map[string]string
 	// signed and overTLS are settings of systemd-resolved.
 	signed, overTLS string
 	// running are the units that run.
@@ -234,7 +236,7 @@ func (w *owned) operate(string) error {
 
 // execute is what the programs do, as far as it can be seen in files.
 func (w *owned) execute(_ context.Context, name string, args ...string) ([]byte, error) {
-	if name == "nft" {
+	if name == "nft" && w.tables == nil {
 		return nil, exec.ErrNotFound
 	}
 	line := strings.Join(append([]string{name}, args...), " ")
@@ -243,6 +245,8 @@ func (w *owned) execute(_ context.Context, name string, args ...string) ([]byte,
 		return nil, err
 	}
 	switch {
+	case name == "nft":
+		return []byte(w.nftables(args[0])), nil
 	case line == "systemctl is-system-running":
 		return []byte("running\n"), nil
 	case strings.HasPrefix(line, "systemctl is-active "):
@@ -269,6 +273,30 @@ func (w *owned) execute(_ context.Context, name string, args ...string) ([]byte,
 		return nil, w.resolvconf(strings.Fields(args[1])[1:])
 	}
 	return nil, fmt.Errorf("unexpected command %q", line)
+}
+
+// nftables keeps the tables that scripts make.
+func (w *owned) nftables(script string) (output string) {
+	if family, ok := strings.CutPrefix(script, "list table "); ok {
+		return w.tables[strings.Fields(family)[0]]
+	}
+	if script == "list tables" {
+		for family := range w.tables {
+			output += "table " + family + " " + transparentTable + "\n"
+		}
+		return output
+	}
+	for strings.HasPrefix(script, "delete table ") {
+		line, rest, _ := strings.Cut(script, "\n")
+		delete(w.tables, strings.Fields(line)[2])
+		script = rest
+	}
+	for table := range strings.SplitSeq("\n"+script, "\ntable ") {
+		if family, _, ok := strings.Cut(table, " "); ok {
+			w.tables[family] = table
+		}
+	}
+	return ""
 }
 
 // own is what NetworkManager and both resolvconfs write where nobody else has a say.
