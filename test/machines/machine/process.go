@@ -16,7 +16,7 @@ import (
 )
 
 // patience bounds every wait. It is long because machines that run tests are slow.
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // process is a program of a site. It ends with the test.
 type process struct {
