@@ -20,6 +20,17 @@ bin/coredns bin/meshvm-syncer bin/meshvmctl:
 packages: ## Build the VM's deb and rpm, for amd64 and arm64, into bin/packages/
 	GO="$(GO)" sh build/package/build.sh bin/packages "$(VERSION)"
 
+.PHONY: man
+man: bin/meshvmctl ## Write the manual pages of the VM's programs into bin/man/
+	$(GO) run ./build/man -meshvmctl bin/meshvmctl -out bin/man
+
+.PHONY: completions
+completions: bin/meshvmctl ## Write what makes shells complete meshvmctl into bin/completions/
+	mkdir -p bin/completions
+	bin/meshvmctl completion bash >bin/completions/meshvmctl
+	bin/meshvmctl completion zsh >bin/completions/_meshvmctl
+	bin/meshvmctl completion fish >bin/completions/meshvmctl.fish
+
 .PHONY: run
 run: build ## Run syncer and CoreDNS on this machine, with example manifests, until Ctrl-C
 	sh build/quickstart.sh
