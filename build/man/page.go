@@ -97,10 +97,33 @@ func ofPlugin(readme string) (string, error) {
 	}
 	text = relative.ReplaceAllString("## Name\n"+text, "$1")
 	text = heading.ReplaceAllStringFunc(text, func(line string) string { return "# " + strings.ToUpper(strings.TrimPrefix(line, "## ")) })
-	text = strings.ReplaceAll(text, "\n### ", "\n## ")
+	text = defineTables(strings.ReplaceAll(text, "\n### ", "\n## "))
 	const also = "\n# SEE ALSO\n"
 	if !strings.Contains(text, also) {
 		return "", errors.New("want ## See Also in it")
 	}
 	return strings.Replace(text, also, also+"\n**coredns-meshvm**(8), **meshvmctl**(1)\n", 1), nil
+}
+
+// defineTables makes terms and definitions of tables, which terminals have not the width for: the first column is the term.
+func defineTables(text string) string {
+	var lines []string
+	within, heads := false, 0
+	for line := range strings.SplitSeq(text, "\n") {
+		row := strings.HasPrefix(line, "|")
+		switch {
+		case !row:
+			within, heads = false, 0
+			lines = append(lines, line)
+		case !within:
+			within = true
+			heads++ // the titles of the columns
+		case heads == 1:
+			heads++ // and the line below them
+		default:
+			cells := strings.Split(strings.Trim(line, "| "), " | ")
+			lines = append(lines, cells[0], ": "+strings.Join(cells[1:], "; "), "")
+		}
+	}
+	return strings.Join(lines, "\n")
 }
