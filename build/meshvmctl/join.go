@@ -63,7 +63,7 @@ func runJoin(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	outcome, err := j.join(ctx)
 	if err != nil {
-		fmt.Fprintf(stderr, "meshvmctl join: %v%s\nnot joined: this machine resolves names as before\n", err, needsRoot(err))
+		fmt.Fprintf(stderr, "meshvmctl join: %v%s\nnothing has changed for good: this machine resolves names as before\n", err, needsRoot(err))
 		return exitRefused
 	}
 	if err := j.print(stdout, outcome); err != nil {

@@ -38,7 +38,7 @@ const undoing = 90 * time.Second
 // that it follows. With an error all is put back, so that the machine resolves names as before. To join again with the
 // same bundle changes nothing, and with another brings the machine to that.
 func (m Machine) Join(ctx context.Context, b Bundle, wish Wish) (_ Outcome, err error) {
-	if m.Root != "" {
+	if m.isImage() {
 		return m.prepare(ctx, b, wish)
 	}
 	before := m.standing(ctx)
@@ -72,7 +72,7 @@ func (m Machine) Join(ctx context.Context, b Bundle, wish Wish) (_ Outcome, err 
 			return Outcome{}, fmt.Errorf("%w\nlook at: meshvmctl redirect plan; journalctl -u %s; or join with --no-redirect", err, redirectUnit)
 		}
 	}
-	if outcome.Standing, err = redirect.Stand(redirect.Machine{}); err != nil {
+	if outcome.Standing, err = redirect.Stand(redirect.Machine{Root: m.Root}); err != nil {
 		return Outcome{}, err
 	}
 	outcome.Answer, err = m.findAnswer(waiting, outcome.Report, outcome.Standing.InForce)
@@ -98,7 +98,7 @@ func (m Machine) prepare(ctx context.Context, b Bundle, wish Wish) (Outcome, err
 // unit is how a unit stands.
 type unit struct{ active, enabled bool }
 
-type units struct{ service, redirect, recover unit }
+type units struct{ service, redirect, atBoot unit }
 
 func (m Machine) standing(ctx context.Context) units {
 	of := func(name string) unit { return unit{m.is(ctx, "is-active", name), m.is(ctx, "is-enabled", name)} }
@@ -130,7 +130,7 @@ func (m Machine) putBack(ctx context.Context, before units, installed *Installed
 		}
 	}
 	stop(redirectUnit, before.redirect)
-	if !before.recover.enabled {
+	if !before.atBoot.enabled {
 		failures = append(failures, m.systemctl(ctx, "disable", recoverUnit))
 	}
 	stop(serviceUnit, before.service)

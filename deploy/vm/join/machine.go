@@ -28,7 +28,13 @@ type Machine struct {
 	Root string
 	// Run runs a command and returns what it printed. Nil: it is executed.
 	Run func(ctx context.Context, name string, arguments ...string) ([]byte, error)
+
+	// runs says that the file system in Root is of a machine that runs, for tests.
+	runs bool
 }
+
+// isImage reports whether nothing runs.
+func (m Machine) isImage() bool { return m.Root != "" && !m.runs }
 
 func (m Machine) path(path string) string { return filepath.Join("/", m.Root, path) }
 
@@ -43,7 +49,7 @@ func (m Machine) run(ctx context.Context, name string, arguments ...string) ([]b
 
 // systemctl runs it, and says what it said when it fails.
 func (m Machine) systemctl(ctx context.Context, arguments ...string) error {
-	if m.Root != "" {
+	if m.isImage() {
 		arguments = append([]string{"--root=" + m.Root}, arguments...)
 	}
 	said, err := m.run(ctx, "systemctl", arguments...)
@@ -102,7 +108,7 @@ func (m Machine) CheckPackage() error {
 			return fmt.Errorf("%w: install the package of meshvm first", err)
 		}
 	}
-	if _, err := os.Stat(m.path("/run/systemd/system")); m.Root == "" && err != nil {
+	if _, err := os.Stat(m.path("/run/systemd/system")); !m.isImage() && err != nil {
 		return errors.New("systemd does not run here: want it, or --root for the folder of an image")
 	}
 	_, err := m.group()
