@@ -29,7 +29,7 @@ var (
 // parse takes a help apart.
 func parse(text string) (help, error) {
 	var h help
-	for _, part := range strings.Split(strings.Trim(text, "\n"), "\n\n") {
+	for part := range strings.SplitSeq(strings.Trim(text, "\n"), "\n\n") {
 		lines := strings.Split(part, "\n")
 		switch {
 		case lines[0] == "Usage:":

@@ -7,6 +7,7 @@
 package main
 
 import (
+	"context"
 	_ "embed"
 	"errors"
 	"flag"
@@ -31,19 +32,19 @@ func main() {
 	readme := flag.String("plugin", "plugin/README.md", "`FILE` that describes the options of the plugin")
 	out := flag.String("out", "bin/man", "`DIR` to write the pages into")
 	flag.Parse()
-	if err := write(*program, *readme, *out); err != nil {
+	if err := write(context.Background(), *program, *readme, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "man:", err)
 		os.Exit(1)
 	}
 }
 
-func write(program, readme, out string) error {
+func write(ctx context.Context, program, readme, out string) error {
 	date, err := today(os.Getenv("SOURCE_DATE_EPOCH"))
 	if err != nil {
 		return err
 	}
 	pages := map[string]string{"coredns-meshvm.8": coreDNS}
-	if err := describe(pages, program); err != nil {
+	if err := describe(ctx, pages, program); err != nil {
 		return err
 	}
 	plugin, err := os.ReadFile(readme)
@@ -85,28 +86,28 @@ func render(name string, date time.Time, text string) []byte {
 }
 
 // describe adds a page for meshvmctl, and for every command below it.
-func describe(pages map[string]string, program string) error {
-	top, err := ask(program)
+func describe(ctx context.Context, pages map[string]string, program string) error {
+	top, err := ask(ctx, program)
 	if err != nil {
 		return err
 	}
 	pages["meshvmctl.1"] = top.page([]string{"meshvmctl"}, "look into the DNS of a service mesh, and have machines join it")
-	return describeBelow(pages, program, nil, top)
+	return describeBelow(ctx, pages, program, nil, top)
 }
 
-func describeBelow(pages map[string]string, program string, above []string, group help) error {
+func describeBelow(ctx context.Context, pages map[string]string, program string, above []string, group help) error {
 	for _, c := range group.commands {
 		if c.name == "help" {
 			continue
 		}
 		words := append(slices.Clone(above), c.name)
-		said, err := ask(program, words...)
+		said, err := ask(ctx, program, words...)
 		if err != nil {
 			return err
 		}
 		full := append([]string{"meshvmctl"}, words...)
 		pages[strings.Join(full, "-")+".1"] = said.page(full, c.text)
-		if err := describeBelow(pages, program, words, said); err != nil {
+		if err := describeBelow(ctx, pages, program, words, said); err != nil {
 			return err
 		}
 	}
@@ -114,10 +115,9 @@ func describeBelow(pages map[string]string, program string, above []string, grou
 }
 
 // ask has a command describe itself.
-func ask(program string, words ...string) (help, error) {
-	said, err := exec.Command(program, append(slices.Clone(words), "--help")...).Output() // #nosec G204 -- whoever builds names it
-	var failed *exec.ExitError
-	if errors.As(err, &failed) {
+func ask(ctx context.Context, program string, words ...string) (help, error) {
+	said, err := exec.CommandContext(ctx, program, append(slices.Clone(words), "--help")...).Output() // #nosec G204 -- whoever builds names it
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
 		err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(failed.Stderr)))
 	}
 	if err != nil {

@@ -20,7 +20,7 @@ func TestPages(t *testing.T) {
 	t.Setenv("SOURCE_DATE_EPOCH", "86400")
 	first, second := filepath.Join(dir, "first"), filepath.Join(dir, "second")
 	for _, out := range []string{first, second} {
-		if err := write(program, "../../plugin/README.md", out); err != nil {
+		if err := write(t.Context(), program, "../../plugin/README.md", out); err != nil {
 			t.Fatal(err)
 		}
 	}

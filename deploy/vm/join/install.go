@@ -107,8 +107,8 @@ func put(path string, content []byte, mode fs.FileMode, group int) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(temporary, path); err != nil {
-		return errors.Join(err, os.Remove(temporary))
+	if err := os.Rename(temporary, path); err != nil { // #nosec G703 -- names are plain (plainName), in one folder
+		return errors.Join(err, os.Remove(temporary)) // #nosec G703 -- the same
 	}
 	folder, err := os.Open(filepath.Dir(path))
 	if err != nil {
