@@ -129,7 +129,7 @@ func TestBootstrapWithFlags(t *testing.T) {
 		"a node":            {[]string{"--node", "vm-1"}, []string{"node vm-1\n"}},
 		"a cluster domain":  {[]string{"--cluster-domain", "k8s.example.org"}, []string{"meshvm k8s.example.org {\n"}},
 		"upstreams":         {[]string{"--upstream", "192.0.2.53,[2001:db8::53]:5353"}, []string{"forward . 192.0.2.53 [2001:db8::53]:5353 {\n"}},
-		"another place":     {[]string{"--install-dir", "/opt/mesh"}, []string{"tls /opt/mesh/ca.pem\n", "token /opt/mesh/token\n", "forward . /opt/mesh/resolv.conf {\n", "/. /opt/mesh "}},
+		"another place":     {[]string{"--install-dir", "/opt/mesh"}, []string{"tls /opt/mesh/ca.pem\n", "token /opt/mesh/token\n", "forward . /run/meshvm-redirect/resolv.conf {\n", "/. /opt/mesh "}},
 		"a file of the CA":  {[]string{"--ca-file", c.pki.path("ca.crt")}, []string{"tls /etc/meshvm/ca.pem\n"}},
 		"the life shortest": {[]string{"--token-duration", "10m"}, []string{"(10m0s)"}},
 		"Istio's certificates with another authority": {[]string{"--istio-certs", "--ca-configmap", c.system + "/meshvm-ca"}, []string{"tls /etc/certs/cert-chain.pem /etc/certs/key.pem /etc/meshvm/ca.pem\n"}},
