@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,7 +69,8 @@ func (m Machine) Join(ctx context.Context, b Bundle, wish Wish) (_ Outcome, err 
 		if err := m.systemctl(waiting, "enable", recoverUnit); err != nil {
 			return Outcome{}, err
 		}
-		if err := m.start(waiting, redirectUnit, before.redirect, len(installed.Changed) > 0); err != nil {
+		other := slices.Contains(installed.Changed, directory+"/"+corefileName)
+		if err := m.start(waiting, redirectUnit, before.redirect, other); err != nil {
 			return Outcome{}, fmt.Errorf("%w\nlook at: meshvmctl redirect plan; journalctl -u %s; or join with --no-redirect", err, redirectUnit)
 		}
 	}
