@@ -21,6 +21,8 @@ type followers struct {
 	memory memoryLimit
 	// sockets tell how they stand.
 	sockets statusSockets
+	// blocks are the instances of the plugin that answer.
+	blocks blocks
 }
 
 // shared is a follower with those that have a claim on it.
@@ -44,7 +46,7 @@ func init() { prometheus.MustRegister(process) }
 
 func newFollowers() *followers {
 	p := &followers{byKey: map[string]*shared{}, files: map[string]*snapshotFile{}}
-	p.sockets = statusSockets{source: status.Source{Report: p.report, Hosts: p.hosts}, byPath: map[string]*statusSocket{}}
+	p.sockets = statusSockets{source: status.Source{Report: p.report, Hosts: p.hosts, Explain: p.blocks.explain}, byPath: map[string]*statusSocket{}}
 	return p
 }
 

@@ -12,6 +12,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/dnsutil"
 	"github.com/miekg/dns"
@@ -34,8 +35,11 @@ type Meshvm struct {
 	follower *follower
 	// listenHosts are the hosts of the bind plugin, empty where there is none.
 	listenHosts []string
-	transfers   transfers
-	rebindLog   rebindLog
+	// server is the Server Block's configuration, and blockKeys its zones. Both are only for who explains an answer.
+	server    *dnsserver.Config
+	blockKeys []string
+	transfers transfers
+	rebindLog rebindLog
 }
 
 func newMeshvm(config *Config) *Meshvm {
@@ -102,6 +106,9 @@ type query struct {
 	name  string
 	qtype uint16
 	state *mirror.State
+	// via and host are how the name was found, for who explains the answer.
+	via  via
+	host *mirror.Host
 	// aliases is how many led here from the name that the client asked for.
 	aliases int
 }

@@ -19,6 +19,7 @@ func (m *Meshvm) resolveOverlay(q *query) (*dns.Msg, outcome) {
 		return m.resolveOverlaidPort(q)
 	}
 	host := m.overlaid(q.state, q.name)
+	q.via, q.host = viaHost, host
 	if host == nil || !addressed(host) && !awaited(host) {
 		return nil, passed
 	}
@@ -50,10 +51,11 @@ func (m *Meshvm) zoneOfOne(q *query) *zone {
 // host's own to give, so those that are no port of it are the next plugin's.
 func (m *Meshvm) resolveOverlaidPort(q *query) (*dns.Msg, outcome) {
 	port, found := m.overlaidPort(q.state, q.name)
-	switch {
-	case !found:
+	if !found {
 		return nil, passed
-	case m.tooStale():
+	}
+	q.via, q.host = viaPort, port.host
+	if m.tooStale() {
 		return m.replyStale(q)
 	}
 	return m.resolveService(q, port, m.zoneOfOne(q))

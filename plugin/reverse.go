@@ -24,6 +24,7 @@ func (m *Meshvm) resolvePointer(q *query) (*dns.Msg, outcome) {
 	case m.tooStale():
 		return m.replyStale(q)
 	}
+	q.via = viaReverse
 	return m.replyWith(q, m.pointers(q.state, q.asked, targets))
 }
 

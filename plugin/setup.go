@@ -20,7 +20,7 @@ func setup(c *caddy.Controller) error {
 	current := currentRun(c)
 
 	server := dnsserver.GetConfig(c)
-	m.listenHosts = server.ListenHosts
+	m.listenHosts, m.server, m.blockKeys = server.ListenHosts, server, c.ServerBlockKeys
 	// First, so that a second copy of the process stops before it touches the snapshot.
 	c.OnStartup(func() error {
 		if err := reserveAddresses(c.ServerBlockKeys, server.ListenHosts); err != nil {
@@ -33,16 +33,19 @@ func setup(c *caddy.Controller) error {
 		if m.follower, err = process.claim(config, current); err != nil {
 			return plugin.Error(pluginName, err)
 		}
+		process.blocks.enter(m, current)
 		return nil
 	})
 	// After OnShutdown queries still come in: listeners close later.
 	c.OnShutdown(func() error {
 		m.transfers.stop()
+		process.blocks.leave(m)
 		process.release(config, current)
 		return nil
 	})
 	c.OnRestartFailed(func() error {
 		process.reclaim(config, current)
+		process.blocks.reclaim(m, current)
 		return nil
 	})
 

@@ -94,7 +94,7 @@ func (s *statusSockets) closeIdle() {
 
 // report is how all followers stand, in the order of their settings.
 func (p *followers) report() status.Report {
-	report := status.Report{Version: caddy.AppVersion, At: time.Now(), Servers: listeners(), Mirrors: []status.Mirror{}}
+	report := status.Report{Version: caddy.AppVersion, At: time.Now(), Servers: listeners(), Upstreams: p.blocks.upstreams(), Mirrors: []status.Mirror{}}
 	all := p.all()
 	slices.SortFunc(all, func(a, b *shared) int { return strings.Compare(a.key, b.key) })
 	for _, held := range all {
@@ -110,7 +110,7 @@ func (s *shared) report() status.Mirror {
 		Syncers: s.config.Syncers, Namespace: s.config.Namespace, Node: s.config.Node, Zones: s.zonesOf(),
 		ConnectedAddress: stream.Address, Since: stream.Since, Synced: stream.Synced,
 		Loaded: state.Loaded(), View: position.GetView(), Generation: position.GetGeneration(), Revision: position.GetRevision(),
-		Resources: state.Resources(), ConfirmedAt: s.mirror.ConfirmedAt(), MaxStaleSeconds: time.Duration(s.maxStale.Load()).Seconds(),
+		Resources: state.Resources(), Names: state.Names(), ConfirmedAt: s.mirror.ConfirmedAt(), MaxStaleSeconds: time.Duration(s.maxStale.Load()).Seconds(),
 	}
 	if s.file != nil {
 		m.SnapshotFile = s.file.path

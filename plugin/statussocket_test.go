@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +75,14 @@ func checkServed(t *testing.T, socket, address string) {
 	}
 	if hosts, err := status.Hosts(t.Context(), socket); err != nil || len(hosts) != 0 {
 		t.Errorf("Hosts of an empty registry: got %q and %v, want none", hosts, err)
+	}
+	explanation, err := status.Explain(t.Context(), socket, status.Question{Name: "reviews.prod.svc.cluster.local"})
+	if err != nil || explanation.Outcome != "servfail" || !slices.Equal(explanation.Plugins, []string{pluginName}) || !strings.Contains(explanation.Reason, "no registry") {
+		t.Errorf("Explanation: got %+v and %v, want SERVFAIL by %s since there is no registry", explanation, err, pluginName)
+	}
+	var refusal *status.Refusal
+	if _, err := status.Explain(t.Context(), socket, status.Question{Name: "a..b"}); !errors.As(err, &refusal) || !strings.Contains(refusal.Reason, "no domain name") {
+		t.Errorf("Explanation of a..b: got %v, want that it is no name", err)
 	}
 }
 

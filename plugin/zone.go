@@ -95,32 +95,42 @@ func (m *Meshvm) resolveZone(q *query, zone *zone) (*dns.Msg, outcome) {
 	case m.tooStale():
 		return m.replyStale(q)
 	case q.name == zone.name:
+		q.via = viaApex
 		return m.resolveApex(q, zone)
 	case zone.reverse:
+		q.via = viaReverse
 		return m.resolveReverse(q, zone)
 	}
 	inCluster := zone.inCluster(q.state, q.name)
 	if host := exactHost(q.state, q.name, inCluster); host != nil {
+		q.via, q.host = viaHost, host
 		return m.resolveZoneHost(q, host, zone)
 	}
 	switch q.name[:len(q.name)-len(zone.name)] {
 	case nameServerLabels:
+		q.via = viaZone
 		return m.resolveNameServer(q, zone)
 	case aboveNameServer:
+		q.via = viaZone
 		return m.replyNoData(q, zone)
 	case versionLabel:
+		q.via = viaZone
 		return m.resolveVersion(q, zone)
 	}
 	if port, found := findPort(q.state, q.name, inCluster); found {
+		q.via, q.host = viaPort, port.host
 		return m.resolvePort(q, port, zone)
 	}
 	if pod, found := cutPod(q.state, inCluster); found {
+		q.via = viaPod
 		return m.resolvePod(q, pod, zone)
 	}
 	if host := wildcardHost(q.state, q.name, inCluster); host != nil {
+		q.via, q.host = viaHost, host
 		return m.resolveZoneHost(q, host, zone)
 	}
 	if q.state.Encloses(q.name) || q.state.Encloses(inCluster) || isProtocol(q.state, q.name, inCluster) {
+		q.via = viaEnclosed
 		return m.replyNoData(q, zone)
 	}
 	return m.replyUnknown(q, zone)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 )
 
@@ -57,6 +58,10 @@ func get(ctx context.Context, socket, what string, into any) error {
 		return fmt.Errorf("read the status from %s: %w", socket, err)
 	case len(body) > maxReport:
 		return fmt.Errorf("the status from %s is larger than %d bytes", socket, maxReport)
+	case response.StatusCode == http.StatusBadRequest:
+		return &Refusal{strings.TrimSpace(string(body))}
+	case response.StatusCode == http.StatusNotFound:
+		return fmt.Errorf("%s does not tell this: CoreDNS there is of an older version than this program, restart it", socket)
 	case response.StatusCode != http.StatusOK:
 		return fmt.Errorf("%s answers %s", socket, response.Status)
 	}

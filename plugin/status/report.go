@@ -15,7 +15,9 @@ type Report struct {
 	At      time.Time `json:"at"`
 	// Servers are where the process answers DNS over UDP and TCP.
 	Servers []Listener `json:"servers,omitempty"`
-	Mirrors []Mirror   `json:"mirrors"`
+	// Upstreams are the resolvers that plugin forward asks, as host:port, sorted. Empty: there are none, or another plugin asks.
+	Upstreams []string `json:"upstreams,omitempty"`
+	Mirrors   []Mirror `json:"mirrors"`
 }
 
 // Listener is an address that DNS is answered at.
@@ -44,6 +46,8 @@ type Mirror struct {
 	Generation string `json:"generation,omitempty"`
 	Revision   uint64 `json:"revision"`
 	Resources  int    `json:"resources"`
+	// Names is how many hosts have a name, wildcards among them. Endpoints have more, below those of their Services.
+	Names int `json:"names"`
 	// ConfirmedAt is when the registry was last known to be current, and StalenessSeconds how long ago that is.
 	ConfirmedAt      time.Time `json:"confirmed_at,omitzero"`
 	StalenessSeconds float64   `json:"staleness_seconds"`

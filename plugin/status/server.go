@@ -33,6 +33,8 @@ type Source struct {
 	Report func() Report
 	// Hosts are the mesh's hosts outside its zones. Nil: nobody may ask.
 	Hosts func() []string
+	// Explain says what a query is answered, and why. The error says what is wrong with the question. Nil: nobody may ask.
+	Explain func(Question) (Explanation, error)
 }
 
 // Serve makes a socket at a path, with permissions 0660, and answers GET /status and GET /hosts there with what the source returns, as
@@ -60,6 +62,17 @@ func Serve(path string, source Source, log *slog.Logger) (*Server, error) {
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, source.Report()) })
 	if source.Hosts != nil {
 		mux.HandleFunc("GET /hosts", func(w http.ResponseWriter, _ *http.Request) { answer(w, source.Hosts()) })
+	}
+	if source.Explain != nil {
+		mux.HandleFunc("GET /explain", func(w http.ResponseWriter, r *http.Request) {
+			asked := r.URL.Query()
+			explanation, err := source.Explain(Question{Name: asked.Get("name"), Type: asked.Get("type")})
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			answer(w, explanation)
+		})
 	}
 	s := &Server{socket: socket, log: log, http: &http.Server{
 		Handler:           mux,
