@@ -55,6 +55,12 @@ func printText(w io.Writer, e explain.Explanation) error {
 // printer writes sections of aligned columns.
 type printer struct{ w *bufio.Writer }
 
+// headline writes a line on its own. good: it says what was hoped for.
+func (p *printer) headline(good bool, text string) {
+	_ = good
+	fmt.Fprintln(p.w, text)
+}
+
 // section writes the rows that fill makes, under a title if there is one. Nothing, if it makes none.
 func (p *printer) section(title string, fill func(row func(cells ...string))) {
 	table := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)

@@ -10,11 +10,13 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/meshvm/meshvm/deploy/vm/redirect"
 	"github.com/meshvm/meshvm/plugin/status"
 )
 
 // vmStatus is which process on this machine is asked how it stands.
 type vmStatus struct {
+	machine        redirect.Machine
 	socket, output string
 	timeout        time.Duration
 }
@@ -26,13 +28,14 @@ func (s *vmStatus) declare(flags *pflag.FlagSet) {
 	flags.StringVarP(&s.output, "output", "o", "text", "`FORMAT` of the answer: text or json")
 }
 
-const statusUsage = `meshvmctl status shows, on a VM, whom it follows, how old its registry is, when its credentials end and what to do.
+const statusUsage = `meshvmctl status shows, on a VM, whom it follows, how old its registry is, how names come to it, whom it asks for the rest, when its
+credentials end and what to do.
 
 Usage:
   meshvmctl status [--socket SOCKET] [flags]
 
 Exit codes: 0 all is well; 1 no syncer is followed, the registry is stale or was never loaded, or a credential has ended or
-cannot be read; 2 wrong usage, or nobody answers at the socket. A stream that is just being opened anew counts as none.
+cannot be read, or a redirect that was applied is not in force; 2 wrong usage, or nobody answers at the socket. A stream that is just being opened anew counts as none.
 
 Flags:
 `
@@ -62,16 +65,42 @@ func runStatus(ctx context.Context, args []string, stdout, stderr io.Writer) int
 		fmt.Fprintf(stderr, "meshvmctl status: %v\n", err)
 		return exitUsage
 	}
-	if err := s.print(stdout, report); err != nil {
+	shown := s.view(report)
+	if err := s.print(stdout, shown); err != nil {
 		fmt.Fprintf(stderr, "meshvmctl status: write the answer: %v\n", err)
 		return exitUsage
 	}
-	for _, mirror := range report.Mirrors {
-		if len(mirror.Faults(report.At)) > 0 {
-			return exitNotFound
-		}
+	if !shown.Healthy {
+		return exitNotFound
 	}
 	return exitFound
+}
+
+// statusView is a Report with what this machine says besides. Later versions add fields and change none.
+type statusView struct {
+	status.Report
+	// Redirect is how names come to CoreDNS. Absent: nothing is redirected.
+	Redirect *redirectView `json:"redirect,omitempty"`
+	// Healthy is what the exit code says, and Faults why it is not, a sentence each.
+	Healthy bool     `json:"healthy"`
+	Faults  []string `json:"faults,omitempty"`
+}
+
+func (s *vmStatus) view(report status.Report) statusView {
+	shown := statusView{Report: report}
+	for _, mirror := range report.Mirrors {
+		shown.Faults = append(shown.Faults, mirror.Faults(report.At)...)
+	}
+	if standing, err := redirect.Stand(s.machine); err != nil || standing.Applied {
+		view := reach(s.machine, libraryView{}, report.Servers)
+		shown.Redirect = &view
+		// That who asks may not read how the redirect stands is no fault of the redirect.
+		if err == nil && !view.InForce {
+			shown.Faults = append(shown.Faults, "the redirect is "+view.State)
+		}
+	}
+	shown.Healthy = len(shown.Faults) == 0
+	return shown
 }
 
 // check reports what is wrong with the command line, by flag.
@@ -89,12 +118,12 @@ func (s *vmStatus) check(args []string) error {
 	return nil
 }
 
-func (s *vmStatus) print(w io.Writer, report status.Report) error {
+func (s *vmStatus) print(w io.Writer, shown statusView) error {
 	if s.output == "json" {
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")
 		encoder.SetEscapeHTML(false)
-		return encoder.Encode(report)
+		return encoder.Encode(shown)
 	}
-	return printStatus(w, report)
+	return printStatus(w, shown)
 }

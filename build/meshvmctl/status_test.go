@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"log/slog"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/meshvm/meshvm/deploy/vm/redirect"
 	"github.com/meshvm/meshvm/plugin/status"
 )
 
@@ -94,6 +97,41 @@ func TestStatusFaults(t *testing.T) {
 			code, stdout, stderr := meshvmctl(t, append([]string{"status"}, strings.Fields(test.args)...)...)
 			if code != exitUsage || stdout != "" || !strings.Contains(stderr, test.want) {
 				t.Errorf("exit %d, stdout %q, stderr %q; want exit %d and %q", code, stdout, stderr, exitUsage, test.want)
+			}
+		})
+	}
+}
+
+// TestStatusOfTheMachine adds what the machine says to what CoreDNS does.
+func TestStatusOfTheMachine(t *testing.T) {
+	report := status.Report{Servers: []status.Listener{{Address: "127.0.0.1:53"}}, Upstreams: []string{"192.0.2.53:53"}}
+	state := func(withdrawn string) map[string]string {
+		return map[string]string{redirect.StateFile: `{"version":1,"boot":"b","applied":true,"withdrawn":"` + withdrawn + `","plan":{"mode":"direct","server":"127.0.0.1:53","all_names":true}}`}
+	}
+	tests := []struct {
+		name    string
+		files   map[string]string
+		healthy bool
+		want    string
+	}{
+		{"nothing redirected", nil, true, "upstreams  192.0.2.53:53"},
+		{"withdrawn", state("since noon"), false, "redirect   direct, withdrawn since noon"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := vmStatus{machine: vmFolder(t, test.files), output: "text"}
+			shown := s.view(report)
+			if shown.Healthy != test.healthy {
+				t.Errorf("Healthy: got %t with %q, want %t", shown.Healthy, shown.Faults, test.healthy)
+			}
+			var text bytes.Buffer
+			if err := s.print(&text, shown); err != nil || !strings.Contains(text.String(), test.want) {
+				t.Errorf("got\n%s%v\nwant %q", &text, err, test.want)
+			}
+			text.Reset()
+			s.output = "json"
+			if err := s.print(&text, shown); err != nil || !strings.Contains(text.String(), `"healthy": `+strconv.FormatBool(test.healthy)) || !strings.Contains(text.String(), `"upstreams": [`) {
+				t.Errorf("got\n%s%v\nwant whether it is healthy, and upstreams", &text, err)
 			}
 		})
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"fmt"
 	"io"
@@ -14,13 +13,14 @@ import (
 
 // printStatus writes a paragraph for each mirror: whom it follows, what it holds, what it proves itself with, and, last, what
 // is wrong and what to do.
-func printStatus(w io.Writer, report status.Report) error {
-	p := printer{w: bufio.NewWriter(w)}
+func printStatus(w io.Writer, shown statusView) error {
+	p, report := newPrinter(w), shown.Report
+	printProcess(p, shown)
 	if len(report.Mirrors) == 0 {
 		fmt.Fprintln(p.w, "no mirror: no Server Block has meshvm")
 	}
 	for i, m := range report.Mirrors {
-		if i > 0 {
+		if i > 0 || p.w.Buffered() > 0 {
 			fmt.Fprintln(p.w)
 		}
 		p.section("", func(add func(...string)) {
@@ -28,6 +28,9 @@ func printStatus(w io.Writer, report status.Report) error {
 			row("syncers", strings.Join(m.Syncers, " ")+statusOwner(m))
 			row("stream", statusStream(m, report.At))
 			row("registry", statusRegistry(m, report.At))
+			if m.Loaded {
+				row("names", fmt.Sprintf("%d hosts", m.Names))
+			}
 			row("snapshot", cmp.Or(m.SnapshotFile, "none"))
 			for _, c := range m.Credentials {
 				row(c.Kind, statusCredential(c, report.At))
@@ -44,6 +47,26 @@ func printStatus(w io.Writer, report status.Report) error {
 		})
 	}
 	return p.w.Flush()
+}
+
+// printProcess writes what all mirrors share: where DNS is answered, how names come there, and who is asked for the rest.
+func printProcess(p *printer, shown statusView) {
+	p.section("", func(add func(...string)) {
+		row := func(name, text string) { add(name, plain(text)) }
+		var addresses []string
+		for _, listener := range shown.Servers {
+			addresses = append(addresses, listener.Address)
+		}
+		if len(addresses) > 0 {
+			row("listens", strings.Join(addresses, " "))
+		}
+		if r := shown.Redirect; r != nil {
+			row("redirect", r.Mode+", "+r.State)
+		}
+		if len(shown.Upstreams) > 0 {
+			row("upstreams", strings.Join(shown.Upstreams, " "))
+		}
+	})
 }
 
 func statusOwner(m status.Mirror) string {
