@@ -24,7 +24,7 @@ const (
 // process ends, however it ends.
 func (m Machine) lock(ctx context.Context) (unlock func(), err error) {
 	path := m.Path(lockFile)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { // #nosec G301 -- CoreDNS reads the upstreams beside it
+	if err := makeFolder(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("lock out other runs: %w", err)
 	}
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600) // #nosec G304 -- a fixed path

@@ -40,7 +40,7 @@ func (m Machine) replace(path string, content []byte, permissions fs.FileMode, t
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(temporary), 0o755); err != nil { // #nosec G301 -- what is in /etc and /run is for all
+	if err := makeFolder(filepath.Dir(temporary)); err != nil {
 		return err
 	}
 	err := writeSynced(temporary, content, permissions, to)
@@ -172,7 +172,7 @@ func (m Machine) folders(s *State, path string) error {
 	if err := m.inject("make " + filepath.Dir(path)); err != nil {
 		return err
 	}
-	return os.MkdirAll(m.Path(filepath.Dir(path)), 0o755) // #nosec G301 -- their owners read them
+	return makeFolder(m.Path(filepath.Dir(path)))
 }
 
 // expect remembers folders that others are about to make for us, and would leave.

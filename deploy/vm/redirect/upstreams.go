@@ -96,7 +96,7 @@ func (m Machine) keepUpstreams(path string, upstreams []netip.AddrPort) error {
 // once: CoreDNS's start does not wait for an Apply.
 func (m Machine) putWhole(path string, content []byte) error {
 	folder := filepath.Dir(m.Path(path))
-	if err := os.MkdirAll(folder, 0o755); err != nil { //nolint:gosec // CoreDNS's user reads what is in it
+	if err := makeFolder(folder); err != nil {
 		return err
 	}
 	if err := os.Chmod(folder, 0o755); err != nil { //nolint:gosec // whatever the umask
