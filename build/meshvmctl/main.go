@@ -50,6 +50,7 @@ func commands() []command {
 		{name: "token", summary: "renew the token of a VM, or say how long one is good", run: runToken, declare: new(renewal).declare, commands: []command{
 			{name: "inspect", summary: "say whose a token is, for whom and how long it is good", run: runTokenInspect, declare: new(inspection).declare, arguments: completeFiles},
 		}},
+		{name: "doctor", summary: "look for what is in the way of this VM's names, with a remedy each", run: runDoctor, declare: new(diagnosis).declare},
 		{name: "status", summary: "show how this VM stands: whom it follows, when its credentials end, what to do", run: runStatus, declare: new(vmStatus).declare},
 		{name: "explain", summary: "show each step that a query for a name takes on this VM, and why it ends so", run: runExplain, declare: new(explaining).declare},
 		{name: "support-bundle", summary: "gather what somebody who helps has to know about this VM, without secrets", run: runSupportBundle, declare: new(supporting).declare},
