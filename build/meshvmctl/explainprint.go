@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"strconv"
@@ -125,5 +124,3 @@ func createdAt(claim status.Claim) string {
 	}
 	return "created " + claim.CreatedAt.Format(time.RFC3339)
 }
-
-func newPrinter(w io.Writer) *printer { return &printer{w: bufio.NewWriter(w)} }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"fmt"
 	"io"
@@ -25,8 +26,8 @@ var outcomes = map[explain.Outcome]string{
 // printText writes an explanation for people: the answer first, then where it comes from and why, then
 // who else claimed the name.
 func printText(w io.Writer, e explain.Explanation) error {
-	p := printer{w: bufio.NewWriter(w)}
-	fmt.Fprintf(p.w, "%s: %s\n", e.Name, outcomes[e.Outcome])
+	p := newPrinter(w)
+	p.headline(e.Outcome == explain.Answered, fmt.Sprintf("%s: %s", e.Name, outcomes[e.Outcome]))
 	p.section("", func(row func(...string)) {
 		for _, record := range e.Records {
 			row("  "+record.Type, record.Value, ttl(record))
@@ -52,30 +53,54 @@ func printText(w io.Writer, e explain.Explanation) error {
 	return p.w.Flush()
 }
 
-// printer writes sections of aligned columns.
-type printer struct{ w *bufio.Writer }
+// printer writes sections of aligned columns, in colours where a terminal shows them.
+type printer struct {
+	w *bufio.Writer
+	// to is where w writes.
+	to io.Writer
+}
+
+func newPrinter(w io.Writer) *printer { return &printer{w: bufio.NewWriter(w), to: w} }
 
 // headline writes a line on its own. good: it says what was hoped for.
 func (p *printer) headline(good bool, text string) {
-	_ = good
-	fmt.Fprintln(p.w, text)
+	colour := red
+	if good {
+		colour = green
+	}
+	p.styled(colour, func() { fmt.Fprint(p.w, text) })
+	fmt.Fprintln(p.w)
 }
 
 // section writes the rows that fill makes, under a title if there is one. Nothing, if it makes none.
 func (p *printer) section(title string, fill func(row func(cells ...string))) {
-	table := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
-	first := true
+	var aligned bytes.Buffer
+	var styles []style
+	table := tabwriter.NewWriter(&aligned, 0, 0, 2, ' ', 0)
 	fill(func(cells ...string) {
-		if first && title != "" {
-			fmt.Fprintf(p.w, "\n%s\n", title)
-		}
-		first = false
 		for len(cells) > 0 && cells[len(cells)-1] == "" {
 			cells = cells[:len(cells)-1]
 		}
-		fmt.Fprintln(table, strings.Join(cells, "\t"))
+		line := strings.ReplaceAll(strings.Join(cells, "\t"), "\n", " ")
+		styles = append(styles, plainly)
+		if len(cells) > 0 {
+			styles[len(styles)-1] = styleOf(cells[0])
+		}
+		fmt.Fprintln(table, line)
 	})
-	table.Flush() // an error stays with p.w, whose Flush tells it
+	table.Flush() // a buffer takes all
+	if len(styles) > 0 && title != "" {
+		fmt.Fprintln(p.w)
+		p.styled(bold, func() { fmt.Fprint(p.w, title) })
+		fmt.Fprintln(p.w)
+	}
+	for _, s := range styles {
+		line, err := aligned.ReadBytes('\n')
+		p.styled(s, func() { p.w.Write(bytes.TrimSuffix(line, []byte("\n"))) }) // an error stays with p.w, whose Flush tells it
+		if err == nil {
+			fmt.Fprintln(p.w)
+		}
+	}
 }
 
 // provenance says from which objects an answer comes, and why.

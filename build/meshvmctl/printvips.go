@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"io"
 	"strings"
@@ -13,7 +12,7 @@ import (
 // printVIPs writes a table with a line for each host. A cell that has nothing to say is a hyphen, so that every
 // line has as many; only the note, which is last, may have spaces.
 func printVIPs(w io.Writer, table vip.Table, now time.Time) error {
-	p := printer{w: bufio.NewWriter(w)}
+	p := newPrinter(w)
 	p.section("", func(row func(...string)) {
 		if len(table.Hosts) > 0 {
 			row("HOST", "ADDRESSES", "OWNERS", "SINCE", "STATE", "QUARANTINE", "NOTE")

@@ -10,6 +10,8 @@ import (
 // come from objects and peers, and anybody may read what meshvmctl prints. It is not safe for concurrent use.
 type terminal struct {
 	to io.Writer
+	// colours: whoever reads sees them.
+	colours bool
 	// part is the beginning of a character whose end has not been written yet.
 	part []byte
 }
@@ -36,4 +38,10 @@ func (t *terminal) Write(text []byte) (int, error) {
 		return 0, err
 	}
 	return written, nil
+}
+
+// command writes what the terminal shall act on. Only this program's own words may go this way.
+func (t *terminal) command(sequence string) {
+	// Where nothing can be written, the text that follows says so.
+	_, _ = io.WriteString(t.to, sequence)
 }

@@ -87,3 +87,32 @@ func TestHostileSyncer(t *testing.T) {
 		})
 	}
 }
+
+// TestColours: a terminal is shown colours, nobody else, and no text can command it.
+func TestColours(t *testing.T) {
+	show := func(colours bool) string {
+		var got bytes.Buffer
+		p := newPrinter(&terminal{to: &got, colours: colours})
+		p.headline(true, "good")
+		p.section("title", func(row func(...string)) {
+			row("name", "evil \x1b[31m")
+			row("fault", "bad")
+			row("a longer name", "text")
+		})
+		if err := p.w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		return got.String()
+	}
+	const plainText = "good\n\ntitle\nname           evil ?[31m\nfault          bad\na longer name  text\n"
+	if got := show(false); got != plainText {
+		t.Errorf("Without colours: got %q, want %q", got, plainText)
+	}
+	want := "\x1b[32mgood\x1b[0m\n\n\x1b[1mtitle\x1b[0m\nname           evil ?[31m\n\x1b[31mfault          bad\x1b[0m\na longer name  text\n"
+	if got := show(true); got != want {
+		t.Errorf("With colours: got %q, want %q", got, want)
+	}
+	if coloured(&bytes.Buffer{}) {
+		t.Error("A buffer is taken for a terminal")
+	}
+}

@@ -20,7 +20,7 @@ type invocation struct {
 
 // run is the whole command.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	i := &invocation{stdout: &terminal{to: stdout}, stderr: &terminal{to: stderr}}
+	i := &invocation{stdout: &terminal{to: stdout, colours: coloured(stdout)}, stderr: &terminal{to: stderr}}
 	i.completes = len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd)
 	root := i.tree()
 	root.SetArgs(append([]string{}, args...)) // nil would be those of the process
