@@ -103,7 +103,7 @@ func checkQuestion(question status.Question) (name string, qtype uint16, err err
 	}
 	qtype = dns.TypeA
 	if question.Type != "" {
-		known := false
+		var known bool
 		if qtype, known = dns.StringToType[strings.ToUpper(question.Type)]; !known || qtype == dns.TypeOPT {
 			return "", 0, fmt.Errorf("%.50q is no record type", question.Type)
 		}

@@ -46,7 +46,7 @@ func vmFolder(t *testing.T, files map[string]string) redirect.Machine {
 	t.Helper()
 	m := redirect.Machine{Root: t.TempDir()}
 	for path, content := range files {
-		if err := os.MkdirAll(filepath.Dir(m.Path(path)), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(m.Path(path)), 0o750); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(m.Path(path), []byte(content), 0o600); err != nil {

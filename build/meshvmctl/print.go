@@ -96,7 +96,7 @@ func (p *printer) section(title string, fill func(row func(cells ...string))) {
 	}
 	for _, s := range styles {
 		line, err := aligned.ReadBytes('\n')
-		p.styled(s, func() { p.w.Write(bytes.TrimSuffix(line, []byte("\n"))) }) // an error stays with p.w, whose Flush tells it
+		p.styled(s, func() { fmt.Fprintf(p.w, "%s", bytes.TrimSuffix(line, []byte("\n"))) }) // an error stays with p.w, whose Flush tells it
 		if err == nil {
 			fmt.Fprintln(p.w)
 		}

@@ -70,12 +70,6 @@ func TestSetups(t *testing.T) {
 	}
 }
 
-// state is what a machine has of name resolution beside files.
-func (v *visit) state() string {
-	v.t.Helper()
-	return v.Run(`cat /etc/resolv.conf; nft list ruleset; ss -Hlnup | sort; ss -Hlntp | sort; if systemctl -q is-active systemd-resolved; then resolvectl dns; resolvectl domain; fi`)
-}
-
 func (v *visit) lifetime() {
 	v.t.Helper()
 	v.moment("before", without)

@@ -66,10 +66,10 @@ func newSite(t *testing.T) *site {
 func (s *site) write(path, content string) {
 	s.t.Helper()
 	path = s.machine.Path(path)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		s.t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -133,7 +133,7 @@ func (s *site) server(ns string, uid int, at, corefile string) {
 // coreDNS builds the program of this repository.
 func coreDNS(t *testing.T) string {
 	t.Helper()
-	folder, err := os.MkdirTemp("/tmp", "coredns")
+	folder, err := os.MkdirTemp("/tmp", "coredns") //nolint:usetesting // nobody else may look into t.TempDir()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,14 +11,20 @@ type keptMachine struct{ Machine }
 
 func (m keptMachine) state() (*State, error) {
 	state, err := LoadState(m.Machine)
-	var unusable *UnusableState
-	if errors.As(err, &unusable) {
+	if _, unusable := errors.AsType[*UnusableState](err); unusable {
 		return nil, nil // the next Apply sets it aside, and says so
 	}
 	return state, err
 }
 
-func (m keptMachine) holds(p Plan) ([]string, error) { return Holds(m.Machine, p) }
+// holds looks at the rules of nftables, too, which a firewall that is loaded anew may flush.
+func (m keptMachine) holds(p Plan) ([]string, error) {
+	missing, err := Holds(m.Machine, p)
+	if err != nil || len(missing) > 0 || !p.Transparent {
+		return missing, err
+	}
+	return HoldsTransparent(context.Background(), m.Machine, p) // bounded as every command of nft is
+}
 
 // answers asks over UDP alone: it is asked every second.
 func (m keptMachine) answers(ctx context.Context, p Plan) bool {

@@ -33,7 +33,7 @@ const everywhere = "begins well\nAuthorization: Bearer " + opaqueSecret + "\nerr
 
 func plant(t *testing.T, m redirect.Machine, path, content string) {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(m.Path(path)), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(m.Path(path)), 0o750); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(m.Path(path), []byte(content), 0o600); err != nil {

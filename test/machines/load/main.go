@@ -107,8 +107,7 @@ func (c *client) exchange(network, name, want string) string {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "timeout"
 	case err != nil:
-		var system syscall.Errno
-		if errors.As(err, &system) {
+		if system, ok := errors.AsType[syscall.Errno](err); ok {
 			return system.Error()
 		}
 		return err.Error()

@@ -98,7 +98,7 @@ func Images(ctx context.Context, setup Setup) error {
 		return err
 	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil { //nolint:gosec // a descriptor is an int
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return fmt.Errorf("wait for another build of images: %w", err)
 	}
 	if err := once(kernel, func(temporary string) error {

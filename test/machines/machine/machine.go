@@ -222,11 +222,11 @@ func (m *Machine) PowerCut() {
 
 // Journal is what the units of the machine have logged since it booted.
 func (m *Machine) Journal(units ...string) string {
-	script := "journalctl --no-pager --boot --output=short-precise --lines=400"
+	command := []string{"journalctl --no-pager --boot --output=short-precise --lines=400"}
 	for _, unit := range units {
-		script += " --unit=" + unit
+		command = append(command, "--unit="+unit)
 	}
-	output, err := m.Try(script)
+	output, err := m.Try(strings.Join(command, " "))
 	if err != nil {
 		return fmt.Sprintf("%v:\n%s", err, output)
 	}

@@ -77,7 +77,7 @@ func Roots(ctx context.Context, setups []Setup) error {
 		return err
 	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil { //nolint:gosec // a descriptor is an int
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return fmt.Errorf("wait for another build of roots: %w", err)
 	}
 	for _, setup := range setups {

@@ -25,20 +25,35 @@ const (
 // Names that a site's resolvers know, and nobody else.
 const (
 	// Outside is a name of the world.
-	Outside, OutsideAddress = "www.outside.example", "203.0.113.10"
-	// Short is one in the search list that DHCP hands out, Domain.
-	Short, Domain, ShortAddress = "intranet", "corp.example", "203.0.113.11"
+	Outside = "www.outside.example"
+	// OutsideAddress is what it resolves to.
+	OutsideAddress = "203.0.113.10"
+	// Domain is the search list that DHCP hands out.
+	Domain = "corp.example"
+	// Short is a name in Domain.
+	Short = "intranet"
+	// ShortAddress is what it resolves to.
+	ShortAddress = "203.0.113.11"
 	// Live is a zone in which every name is an address of the resolver that was asked, see RouterLive.
-	Live         = "live.outside.example"
-	RouterLive   = "203.0.113.101"
+	Live = "live.outside.example"
+	// RouterLive is that address of the router.
+	RouterLive = "203.0.113.101"
+	// ResolverLive is that address of the other resolver.
 	ResolverLive = "203.0.113.102"
 )
 
 // Names that the mesh knows.
 const (
-	Service, ServiceAddress = "reviews.default.svc.cluster.local", "10.96.10.3"
+	// Service is a Kubernetes Service.
+	Service = "reviews.default.svc.cluster.local"
+	// ServiceAddress is its cluster IP.
+	ServiceAddress = "10.96.10.3"
 	// Entry is the host of a ServiceEntry, which the world knows too, by another address.
-	Entry, EntryAddress, EntryOutside = "payments.example.com", "240.240.0.1", "203.0.113.20"
+	Entry = "payments.example.com"
+	// EntryAddress is the mesh's address of Entry.
+	EntryAddress = "240.240.0.1"
+	// EntryOutside is the world's address of Entry.
+	EntryOutside = "203.0.113.20"
 )
 
 var sites atomic.Int32
