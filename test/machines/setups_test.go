@@ -84,7 +84,7 @@ func (v *visit) lifetime() {
 	v.moment("after apply", with)
 	v.Reboot()
 	v.moment("after reboot", with)
-	v.trample()
+	v.trample(state)
 	v.Run("systemctl stop meshvm.service")
 	v.moment("meshvm stopped", without)
 	v.Run("systemctl start meshvm.service")
@@ -134,9 +134,17 @@ func (v *visit) killed() {
 	v.moment("after 5 x kill -9", with)
 }
 
-// trample has others write resolv.conf, and sees it healed. Where systemd-resolved has the mesh's names, the file does not matter.
-func (v *visit) trample() {
+// trample has others write resolv.conf, as another network's or as it was before us, and sees it healed. Where systemd-resolved has the
+// mesh's names, the file does not matter.
+func (v *visit) trample(before string) {
 	v.t.Helper()
-	v.Run("echo nameserver " + machine.Resolver + " >/etc/resolv.conf")
+	v.write("search " + machine.Domain + "\nnameserver " + machine.Resolver + "\n")
 	v.moment("resolv.conf written over", with)
+	v.write(before)
+	v.moment("resolv.conf written as it was", with)
+}
+
+func (v *visit) write(resolvConf string) {
+	v.t.Helper()
+	v.Run("cat >/etc/resolv.conf <<'END'\n" + strings.TrimSuffix(resolvConf, "\n") + "\nEND\n")
 }
