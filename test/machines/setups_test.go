@@ -142,6 +142,7 @@ func (v *visit) trample(before string) {
 	v.moment("resolv.conf written over", with)
 	v.write(before)
 	v.moment("resolv.conf written as it was", with)
+	v.Run("rm -f /etc/resolv.conf.bak") // openresolv keeps what others have written
 }
 
 func (v *visit) write(resolvConf string) {

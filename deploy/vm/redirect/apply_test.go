@@ -21,11 +21,11 @@ func TestModes(t *testing.T) {
 		"delegate": {mode: Delegate, files: map[string]string{
 			"/run/systemd/dns-delegate.d/meshvm.dns-delegate": "[Delegate]\nDNS=127.0.0.1:PORT\nDomains=vm.svc.cluster.local svc.cluster.local cluster.local ~payments.example.com\n",
 			anchorsFile: "",
-		}, commands: []string{"systemctl reload-or-restart systemd-resolved.service", "resolvectl flush-caches"}},
+		}, commands: []string{"systemctl reload-or-restart --job-mode=ignore-dependencies systemd-resolved.service", "resolvectl flush-caches"}},
 		"resolved": {mode: Resolved, files: map[string]string{
 			"/run/systemd/resolved.conf.d/50-meshvm.conf": "[Resolve]\nDNS=\nDNS=127.0.0.1:PORT\nDomains=vm.svc.cluster.local svc.cluster.local cluster.local ~payments.example.com\n",
 			anchorsFile: "",
-		}, commands: []string{"systemctl restart systemd-resolved.service", "resolvectl flush-caches"}},
+		}, commands: []string{"systemctl restart --job-mode=ignore-dependencies systemd-resolved.service", "resolvectl flush-caches"}},
 		"resolved, all names": {mode: Resolved, change: func(_ *owned, p *Plan) { p.AllNames = true }, files: map[string]string{
 			"/run/systemd/resolved.conf.d/50-meshvm.conf": "Domains=vm.svc.cluster.local svc.cluster.local cluster.local ~. ~payments.example.com\n",
 		}},
@@ -361,5 +361,57 @@ func TestStartedTooOften(t *testing.T) {
 	}
 	if _, err := w.apply(w.plan(Resolved)); err != nil || !refused {
 		t.Errorf("Apply: got %v (refused %t), want no error after a refusal", err, refused)
+	}
+}
+
+// TestStubOverwritten: systemd-resolved is asked to write its file again, where programs read what others have written into it.
+func TestStubOverwritten(t *testing.T) {
+	const (
+		others  = "nameserver 10.0.0.1\n"
+		ours    = "search vm.svc.cluster.local svc.cluster.local cluster.local\n"
+		written = "nameserver 127.0.0.53\n" + ours
+	)
+	cases := map[string]struct {
+		change func(*owned)
+		want   bool
+	}{
+		"through the link":          {want: true, change: func(w *owned) { w.write(stubFile, others) }},
+		"emptied":                   {want: true, change: func(w *owned) { w.write(stubFile, "") }},
+		"another server beside it":  {want: true, change: func(w *owned) { w.write(stubFile, written+others) }},
+		"another search list":       {want: true, change: func(w *owned) { w.write(stubFile, "nameserver 127.0.0.53\nsearch corp.example\n") }},
+		"options only":              {change: func(w *owned) { w.write(stubFile, written+"options ndots:2\n") }},
+		"a file that nobody reads":  {change: func(w *owned) { w.write(stubFile, others); w.link("/etc/resolv.conf", "own.conf") }},
+		"no stub":                   {change: func(w *owned) { w.write("/run/systemd/resolve/resolv.conf", others); w.link(stubFile, "resolv.conf") }},
+		"the link replaced, a file": {change: func(w *owned) { w.must(w.remove("/etc/resolv.conf")).write("/etc/resolv.conf", others) }},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := setups()[Resolved](t)
+			w.stub = written
+			w.write(stubFile, written)
+			w.link("/etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf")
+			p := w.plan(Resolved)
+			if _, err := w.apply(p); err != nil {
+				t.Fatalf("Apply: %v", err)
+			}
+			if missing, err := Holds(w.Machine, p); err != nil || len(missing) > 0 {
+				t.Fatalf("Holds, before: got %q, %v; want nothing", missing, err)
+			}
+			c.change(w)
+			missing, err := Holds(w.Machine, p)
+			if err != nil || len(missing) > 0 != c.want {
+				t.Fatalf("Holds: got %q, %v; want something: %t", missing, err, c.want)
+			}
+			w.commands = nil
+			if _, err := w.apply(p); err != nil {
+				t.Fatalf("Apply again: %v", err)
+			}
+			if c.want && w.read(stubFile) != written {
+				t.Errorf("%s: got %q, want %q", stubFile, w.read(stubFile), written)
+			}
+			if restarted := slices.Contains(w.commands, "systemctl restart --job-mode=ignore-dependencies systemd-resolved.service"); restarted != c.want {
+				t.Errorf("systemd-resolved restarted: got %t in %q, want %t", restarted, w.commands, c.want)
+			}
+		})
 	}
 }

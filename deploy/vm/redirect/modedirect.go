@@ -187,13 +187,12 @@ func (direct) regenerate(ctx context.Context, m Machine, s *State) error {
 
 // writeUpstreams has the C library ask those whom CoreDNS has forwarded to, where nobody knows any more what was here.
 func (direct) writeUpstreams(ctx context.Context, m Machine) error {
-	const stub = "/run/systemd/resolve/stub-resolv.conf"
-	there, err := m.exists(stub)
+	there, err := m.exists(stubFile)
 	if err != nil {
 		return err
 	}
 	if running, err := m.active(ctx, resolvedUnit); err == nil && running && there {
-		return m.link(resolvConf, ".."+stub)
+		return m.link(resolvConf, ".."+stubFile)
 	}
 	return m.nameServers(nil)
 }

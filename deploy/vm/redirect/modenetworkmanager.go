@@ -59,7 +59,7 @@ func (networkManagerMode) reread(ctx context.Context, m Machine) error {
 		return nil
 	}
 	// Versions before 1.22 have no such command, and some machines no nmcli.
-	if other := m.command(ctx, "systemctl", "reload", "NetworkManager.service"); other != nil {
+	if other := m.command(ctx, "systemctl", "reload", inNoOrder, "NetworkManager.service"); other != nil {
 		return errors.Join(err, other)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,6 +55,7 @@ var resolved = systemdResolved{
 
 const (
 	resolvedUnit = "systemd-resolved.service"
+	inNoOrder    = "--job-mode=ignore-dependencies"
 	anchorsFile  = "/run/dnssec-trust-anchors.d/meshvm.negative"
 	writtenBy    = "Written by meshvm; meshvmctl redirect revert removes it."
 )
@@ -67,7 +69,7 @@ func (d systemdResolved) steps(p Plan) []string {
 	return []string{
 		"write " + d.file + ": " + strings.Join(d.more(p), " ") + " Domains=" + strings.Join(domains(p), " "),
 		"write " + anchorsFile + " where systemd-resolved has DNSSEC on: the mesh's domains are not signed",
-		"run systemctl " + d.renew + " " + resolvedUnit,
+		"run systemctl " + d.renew + " " + inNoOrder + " " + resolvedUnit,
 		"run resolvectl flush-caches",
 	}
 }
@@ -120,21 +122,23 @@ func (d systemdResolved) apply(ctx context.Context, m Machine, p Plan, s *State)
 		}
 		changed = changed || more
 	}
-	if !changed && s.settled {
-		return nil
+	overwritten, err := m.stubOverwritten(p)
+	if err != nil || !changed && s.settled && overwritten == nil {
+		return err
 	}
 	return d.reread(ctx, m, d.renew)
 }
 
-// reread has systemd-resolved read its files anew.
+// reread has systemd-resolved read its files anew. It does not wait in systemd's order: the unit of the redirect comes after
+// systemd-resolved, and so a restart in its ExecStop would wait for its end.
 func (d systemdResolved) reread(ctx context.Context, m Machine, how string) error {
-	err := m.command(ctx, "systemctl", how, resolvedUnit)
+	err := m.command(ctx, "systemctl", how, inNoOrder, resolvedUnit)
 	if err != nil {
 		// Other starts of these seconds may have been all that systemd lets pass.
 		if reset := m.command(ctx, "systemctl", "reset-failed", resolvedUnit); reset != nil {
 			return errors.Join(err, reset)
 		}
-		if err := m.command(ctx, "systemctl", how, resolvedUnit); err != nil {
+		if err := m.command(ctx, "systemctl", how, inNoOrder, resolvedUnit); err != nil {
 			return err
 		}
 	}
@@ -143,10 +147,43 @@ func (d systemdResolved) reread(ctx context.Context, m Machine, how string) erro
 
 func (d systemdResolved) holds(m Machine, p Plan, _ *State) ([]string, error) {
 	same, err := m.has(d.file, d.content(p))
-	if err != nil || same {
+	if err != nil {
 		return nil, err
 	}
-	return []string{d.file + " is not there as it was written"}, nil
+	missing, err := m.stubOverwritten(p)
+	if !same {
+		missing = append(missing, d.file+" is not there as it was written")
+	}
+	return missing, err
+}
+
+// stubFile is systemd-resolved's, which writes it whenever it starts or reads its files.
+const stubFile = "/run/systemd/resolve/stub-resolv.conf"
+
+// stubOverwritten says that others have written stubFile, where /etc/resolv.conf is a link to it: a program that writes to the link does.
+// Without a stub it is a link itself.
+func (m Machine) stubOverwritten(p Plan) ([]string, error) {
+	stub, err := os.Lstat(m.Path(stubFile))
+	if err != nil || !stub.Mode().IsRegular() {
+		return nil, unlessMissing(err)
+	}
+	read, err := os.Stat(m.Path(resolvConf))
+	if err != nil || !os.SameFile(read, stub) {
+		return nil, unlessMissing(err)
+	}
+	content, err := os.ReadFile(m.Path(stubFile))
+	if err != nil {
+		return nil, unlessMissing(err)
+	}
+	servers, search := parseServers(content), parseSearch(content)
+	if len(servers) == 0 || slices.ContainsFunc(servers, func(server netip.Addr) bool { return !isStub(server) }) {
+		return []string{stubFile + " does not name systemd-resolved any more"}, nil
+	}
+	// The first of ours is enough: how many of them systemd-resolved writes is its own matter.
+	if own := slices.IndexFunc(p.Search, p.inZones); own >= 0 && !slices.Contains(search, p.Search[own]) {
+		return []string{stubFile + " does not search " + p.Search[own] + " any more"}, nil
+	}
+	return nil, nil
 }
 
 func (d systemdResolved) present(m Machine) (bool, error) {

@@ -31,6 +31,8 @@ type owned struct {
 	tables map[string]string
 	// signed and overTLS are settings of systemd-resolved.
 	signed, overTLS string
+	// stub is what systemd-resolved writes into the file of its stub. Empty: it writes none.
+	stub string
 	// running are the units that run.
 	running map[string]bool
 	// fail is the operation, a change of a file or a command, that fails: from 1. kill: so does all that follows.
@@ -263,7 +265,10 @@ func (w *owned) execute(_ context.Context, name string, args ...string) ([]byte,
 			return []byte("not found"), errors.New("exit status 1")
 		}
 		return nil, nil
-	case line == "resolvectl flush-caches", strings.HasPrefix(line, "systemctl restart "), strings.HasPrefix(line, "systemctl reload-or-restart "):
+	case line == "resolvectl flush-caches":
+		return nil, nil
+	case strings.HasPrefix(line, "systemctl restart "), strings.HasPrefix(line, "systemctl reload-or-restart "):
+		w.resolved()
 		return nil, nil
 	case line == "nmcli general reload conf", line == "nmcli general reload dns-rc":
 		return nil, w.networkManager()
@@ -273,6 +278,13 @@ func (w *owned) execute(_ context.Context, name string, args ...string) ([]byte,
 		return nil, w.resolvconf(strings.Fields(args[1])[1:])
 	}
 	return nil, fmt.Errorf("unexpected command %q", line)
+}
+
+// resolved writes the stub's file, as systemd-resolved does when it starts.
+func (w *owned) resolved() {
+	if w.stub != "" {
+		w.write(stubFile, w.stub)
+	}
 }
 
 // nftables keeps the tables that scripts make.
