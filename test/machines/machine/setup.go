@@ -34,7 +34,7 @@ printf 'auto lo\niface lo inet loopback\n\nauto eth0\niface eth0 inet dhcp\n' >/
 
 // networkd brings eth0 up with systemd-networkd.
 const networkd = `
-printf '[Match]\nName=eth0\n\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=no\nLinkLocalAddressing=no\n\n[DHCPv4]\nUseDomains=yes\n' >/etc/systemd/network/10-eth0.network
+printf '[Match]\nName=eth0\n\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=no\nLinkLocalAddressing=no\nLLMNR=no\n\n[DHCPv4]\nUseDomains=yes\n' >/etc/systemd/network/10-eth0.network
 systemctl enable systemd-networkd.service systemd-resolved.service 2>/dev/null
 ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
 `
