@@ -93,8 +93,12 @@ func (v *visit) lifetime() {
 	v.PowerCut()
 	v.Start()
 	v.moment("after a power cut", with)
+	applied := v.since()
 	v.Install(machine.Newer)
 	v.moment("after upgrade", with)
+	if since := v.since(); since != applied {
+		v.t.Errorf("The redirect was applied anew by an upgrade: got %s, want %s", since, applied)
+	}
 
 	v.Run("meshvmctl redirect revert")
 	v.moment("after revert", without)
@@ -118,9 +122,16 @@ func (v *visit) lifetime() {
 	v.moment("purged, after reboot", without)
 }
 
-// killed kills CoreDNS again and again. systemd starts it again, and the redirect stays or comes back.
+// since is when the redirect was applied by its unit.
+func (v *visit) since() string {
+	v.t.Helper()
+	return v.Run("systemctl show --property=ActiveEnterTimestampMonotonic meshvm-redirect.service")
+}
+
+// killed kills CoreDNS again and again. systemd starts it again, and the redirect stays.
 func (v *visit) killed() {
 	v.t.Helper()
+	applied := v.since()
 	for range 5 {
 		v.Run(`pid=$(systemctl show --property=MainPID --value meshvm.service); [ "$pid" = 0 ] || kill -KILL "$pid"`)
 		machine.WaitFor(v.t, v.Setup.Name+": another CoreDNS", func() error {
@@ -132,6 +143,9 @@ func (v *visit) killed() {
 		})
 	}
 	v.moment("after 5 x kill -9", with)
+	if since := v.since(); since != applied {
+		v.t.Errorf("The redirect was applied anew by 5 x kill -9: got %s, want %s", since, applied)
+	}
 }
 
 // trample has others write resolv.conf, as another network's or as it was before us, and sees it healed. Where systemd-resolved has the

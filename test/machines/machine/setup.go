@@ -6,7 +6,7 @@ type Release string
 // Releases.
 const (
 	Bookworm Release = "bookworm" // systemd 252
-	Sid      Release = "sid"      // systemd 258 or later
+	Forky    Release = "forky"    // systemd 262
 )
 
 // Setup is a way in which a machine resolves names.
@@ -76,7 +76,7 @@ chmod 600 /etc/NetworkManager/system-connections/eth0.nmconnection
 `, Mode: "networkmanager"},
 		{Name: "resolved", Says: "systemd-resolved 252, networkd", Release: Bookworm,
 			Packages: []string{"systemd-resolved", "libnss-resolve"}, Script: networkd, Mode: "resolved"},
-		{Name: "delegate", Says: "systemd-resolved 258 or later, networkd", Release: Sid,
+		{Name: "delegate", Says: "systemd-resolved 258 or later, networkd", Release: Forky,
 			Packages: []string{"systemd-resolved", "libnss-resolve"}, Script: networkd, Mode: "delegate"},
 	}
 }

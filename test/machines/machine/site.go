@@ -126,7 +126,7 @@ func (s *Site) serveNames() {
 		s.tb.Cleanup(func() { process.stop(s.tb) })
 		return process
 	}
-	s.dhcp = resolver(Router, RouterLive, "--dhcp-range=10.77.0.100,10.77.0.150,1h", "--dhcp-authoritative", 
+	s.dhcp = resolver(Router, RouterLive, "--dhcp-range=10.77.0.100,10.77.0.150,1h", "--dhcp-authoritative",
 		"--dhcp-leasefile="+filepath.Join(s.folder, "leases"), "--dhcp-optsfile="+filepath.Join(options, "options"))
 	resolver(Resolver, ResolverLive)
 }
