@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/meshvm/meshvm/test/machines/machine"
 )
@@ -78,9 +79,14 @@ func (v *visit) lifetime() {
 	v.Start()
 	state := v.Run("cat /etc/resolv.conf")
 
+	began := time.Now()
 	v.Install(machine.Current)
+	installed := time.Since(began)
 	v.moment("installed, nothing started", without)
+	began = time.Now()
 	v.t.Logf("%s: meshvmctl join says:\n%s", v.Setup.Name, v.Join())
+	v.Run("getent hosts " + machine.Service)
+	v.t.Logf("%s: apt took %.1f s, meshvmctl join up to the first answer of the mesh %.1f s", v.Setup.Name, installed.Seconds(), time.Since(began).Seconds())
 	v.moment("after apply", with)
 	v.Reboot()
 	v.moment("after reboot", with)

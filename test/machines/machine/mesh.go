@@ -28,24 +28,37 @@ const issuer = "https://kubernetes.default.svc"
 type mesh struct {
 	tb     testing.TB
 	folder string
+	router string            // its network namespace
 	key    *ecdsa.PrivateKey // signs tokens
 	syncer *process
 }
 
 func newMesh(tb testing.TB, site *Site) *mesh {
 	tb.Helper()
-	m := &mesh{tb: tb, folder: filepath.Join(site.folder, "mesh")}
+	m := &mesh{tb: tb, folder: filepath.Join(site.folder, "mesh"), router: site.router}
 	check(tb, os.Mkdir(m.folder, 0o700))
 	m.writeCertificates()
 	m.writeKeys()
+	m.start()
+	tb.Cleanup(func() { m.syncer.stop(tb) })
+	return m
+}
+
+func (m *mesh) start() {
+	m.tb.Helper()
 	repository, err := Repository()
-	check(tb, err)
-	m.syncer = start(tb, "meshvm-syncer", site.router, filepath.Join(repository, "bin", "meshvm-syncer"),
+	check(m.tb, err)
+	m.syncer = start(m.tb, "meshvm-syncer", m.router, filepath.Join(repository, "bin", "meshvm-syncer"),
 		"--manifests", filepath.Join(repository, "deploy", "quickstart"), "--listen", syncer, "--http-listen", Router+":15055",
 		"--tls-cert-file", m.file("syncer.pem"), "--tls-private-key-file", m.file("syncer-key.pem"),
 		"--token-jwks", m.file("keys.json"), "--token-issuer", issuer, "--authorization", "identity")
-	tb.Cleanup(func() { m.syncer.stop(tb) })
-	return m
+}
+
+// StopSyncer ends the syncer of the site, until what it returns is called.
+func (s *Site) StopSyncer() (resume func()) {
+	s.tb.Helper()
+	s.mesh.syncer.stop(s.tb)
+	return s.mesh.start
 }
 
 func (m *mesh) file(name string) string { return filepath.Join(m.folder, name) }

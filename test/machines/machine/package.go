@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"testing"
 )
 
 // packages is where packages.sh puts them, below the repository.
@@ -37,6 +38,14 @@ func find(version, format string) (string, error) {
 		return "", err
 	}
 	return found[0], nil
+}
+
+// Deb is the file of a version of the package.
+func Deb(tb testing.TB, version string) string {
+	tb.Helper()
+	path, err := find(version, deb)
+	check(tb, err)
+	return path
 }
 
 // give copies a package to where the machine finds it, and returns its path there.

@@ -17,8 +17,8 @@ import (
 // slow bounds waits for a machine whose processor is emulated.
 const slow = 4 * time.Minute
 
-// Virtual is a machine with a kernel of its own, in QEMU. Its processor is emulated, since not every machine that runs tests has
-// another: it is for what only a kernel can show, and slow.
+// Virtual is a machine with a kernel of its own, in QEMU. Its processor is emulated, since machines that run tests have none to lend,
+// or a poor one: it is for what only a kernel can show, and slow.
 type Virtual struct {
 	Setup
 
@@ -39,7 +39,7 @@ func (s *Site) BootVirtual(setup Setup, files string) *Virtual {
 	_, image, err := imagePaths(setup)
 	check(s.tb, err)
 	v.disk = filepath.Join(v.folder, "disk.qcow2")
-	_, err = shell(s.tb.Context(), `qemu-img create -q -f qcow2 -F raw -b "$1" "$2"; tar -cf "$3" -C "$4" .`,
+	_, err = shell(s.tb.Context(), `qemu-img create -q -f qcow2 -F raw -b "$1" "$2"; tar -chf "$3" -C "$4" .`,
 		filepath.Join(image, "disk"), v.disk, v.file("files.tar"), files)
 	check(s.tb, err)
 	s.ip("-n", s.router, "tuntap", "add", "virtual", "mode", "tap")
