@@ -28,7 +28,7 @@ func Decide(f Facts, w Wish) (Plan, error) {
 	if !w.Server.IsValid() {
 		return Plan{}, errors.New("where CoreDNS listens is not known")
 	}
-	p := Plan{Server: w.Server, Server6: w.Server6, Zones: w.Zones, Transparent: w.Transparent}
+	p := Plan{Server: w.Server, Server6: w.Server6, Zones: w.Zones, Transparent: w.Transparent, Wished: Wished{w.Mode, w.AllNames, w.Transparent}}
 	choices := choose(f)
 	if w.Mode != "" {
 		if err := p.force(choices, w.Mode); err != nil {

@@ -48,11 +48,16 @@ func (d *detection) others(servers []netip.Addr) []netip.AddrPort {
 	var all []netip.AddrPort
 	for _, server := range servers {
 		at := netip.AddrPortFrom(server, resolverPortDefault)
-		if !isStub(server) && !server.IsUnspecified() && at != d.server && !slices.Contains(all, at) {
+		if !isStub(server) && !server.IsUnspecified() && !d.isOurs(at) && !slices.Contains(all, at) {
 			all = append(all, at)
 		}
 	}
 	return all
+}
+
+// isOurs: CoreDNS listens there.
+func (d *detection) isOurs(at netip.AddrPort) bool {
+	return at == d.server || d.state != nil && at == d.state.Plan.Server6
 }
 
 func isStub(server netip.Addr) bool { return slices.Contains(stubs, server) }

@@ -43,9 +43,18 @@ type Wish struct {
 	Namespace string
 }
 
+// Wished is what the operator asked for, as far as it is no matter of the mesh.
+type Wished struct {
+	Mode        Mode `json:"mode,omitempty"`
+	AllNames    bool `json:"all_names,omitempty"`
+	Transparent bool `json:"transparent,omitempty"`
+}
+
 // Plan is what Apply would do, and why. It is made by Decide.
 type Plan struct {
 	Mode Mode `json:"mode"`
+	// Wished is what was asked for. Watch goes on by it.
+	Wished Wished `json:"wished,omitzero"`
 	// Why says in a sentence why this mode, Rejected why not the others that were looked at.
 	Why      string      `json:"why"`
 	Rejected []Rejection `json:"rejected,omitempty"`

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
+	"reflect"
 	"time"
 )
 
@@ -18,13 +18,16 @@ const (
 	silence = 5 * time.Second
 	// hostsInterval is how often CoreDNS is asked whether the mesh's hosts are others.
 	hostsInterval = 5 * time.Second
-	// upstreamsInterval is how often the machine's resolvers are looked for without a change of a file. It takes a few processes.
+	// upstreamsInterval is how often the machine is looked at, its resolvers first, without a change of a file. It takes a few processes.
 	upstreamsInterval = 30 * time.Second
+	// firstRetry and longestRetry bound how long it is left alone what failed, twice as long each time.
+	firstRetry   = 2 * time.Second
+	longestRetry = 30 * time.Second
 )
 
 // Keeping is what Watch does, as far as it is not this package's own.
 type Keeping struct {
-	// Wish asks CoreDNS what is wanted now.
+	// Wish asks CoreDNS what the mesh wants now. What the operator asked for is in the State, whoever applied it.
 	Wish func(context.Context) (Wish, error)
 	// Tell tells a service manager, as sd_notify(3) does.
 	Tell func(state string)
@@ -35,7 +38,7 @@ type Keeping struct {
 // routed as they come and go, and while CoreDNS does not answer the machine's own resolution is in force. It ends with the context, and
 // changes nothing then.
 func Watch(ctx context.Context, m Machine, k Keeping) error {
-	changes, err := newChanges(m, k.Log)
+	changes, err := newChanges(m, folderInterval, k.Log)
 	if err != nil {
 		return fmt.Errorf("watch name resolution: %w", err)
 	}
@@ -49,7 +52,7 @@ type resolution interface {
 	// state is what was applied. Nil: nothing was.
 	state() (*State, error)
 	// holds is what of the State's Plan is not in force.
-	holds(Plan) ([]string, error)
+	holds(context.Context, Plan) ([]string, error)
 	// answers reports whether CoreDNS answers for the mesh.
 	answers(context.Context, Plan) bool
 	// decide makes the Plan of today.
@@ -58,7 +61,7 @@ type resolution interface {
 	withdraw(ctx context.Context, why string) error
 	// fight remembers that others overwrite what is applied. Empty: they do not.
 	fight(ctx context.Context, what string) error
-	// upstreams brings the file of upstreams up to date.
+	// upstreams brings the file of upstreams up to date. Without a Plan they are those of a machine that is not redirected.
 	upstreams(context.Context, Plan) error
 }
 
@@ -69,11 +72,14 @@ type watching struct {
 	log        *slog.Logger
 	changes    <-chan struct{}
 
-	// answered is when CoreDNS did last, asked when it was last asked for the mesh's hosts, found when the machine's resolvers were
-	// last looked for.
+	// answered is when CoreDNS did last, asked when it was last asked for the mesh's hosts, found when the machine was last looked at.
 	answered, asked, found time.Time
-	budget                 budget
-	told                   string
+	// planned is the Wish that the Plan in force was last found to be for, since the machine was last looked at.
+	planned *Wish
+	budget  budget
+	// taking and giving are the pauses after name resolution could not be taken over, or given back.
+	taking, giving retry
+	told           string
 	// failures are those that were said, by what failed.
 	failures map[string]string
 }
@@ -105,13 +111,22 @@ func (w *watching) run(ctx context.Context) error {
 // look compares how things are with how they are to be, and does one thing about it.
 func (w *watching) look(ctx context.Context) {
 	state, err := w.resolution.state()
-	if w.failed("read what was applied", err) || state == nil {
+	if w.failed("read what was applied", err) {
+		w.say("STATUS=what was applied cannot be read: " + err.Error())
 		return
+	}
+	plan := Plan{}
+	if state != nil {
+		plan = state.Plan
 	}
 	// First, since what CoreDNS forwards to may be why it does not answer.
 	if time.Since(w.found) >= upstreamsInterval {
-		w.found = time.Now()
-		w.failed("follow the machine's own resolvers", w.resolution.upstreams(ctx, state.Plan))
+		w.found, w.planned = time.Now(), nil
+		w.failed("follow the machine's own resolvers", w.resolution.upstreams(ctx, plan))
+	}
+	if state == nil {
+		w.say("STATUS=nothing is redirected")
+		return
 	}
 	answers := w.resolution.answers(ctx, state.Plan)
 	if answers {
@@ -119,23 +134,23 @@ func (w *watching) look(ctx context.Context) {
 	}
 	switch {
 	case state.Withdrawn != "":
-		if answers {
-			w.log.Info("CoreDNS answers again: taking name resolution over")
-			w.failed("take name resolution over again", w.applyAnew(ctx, state))
+		if answers && w.taking.due() {
+			w.log.Info("CoreDNS answers: taking name resolution over again")
+			w.applyAnew(ctx, state, "take name resolution over again")
 		}
-	case !answers && time.Since(w.answered) >= silence:
+	case !answers && time.Since(w.answered) >= silence && w.giving.due():
 		why := fmt.Sprintf("CoreDNS at %s has answered nothing for %s", state.Plan.Server, silence)
 		w.log.Warn("giving name resolution back until CoreDNS answers", "why", why)
-		w.failed("give name resolution back", w.resolution.withdraw(ctx, why))
+		w.giving.note(w.failed("give name resolution back", w.resolution.withdraw(ctx, why)))
 	case answers:
 		w.keep(ctx, state)
 	}
-	w.say(state)
+	w.say(standing(state))
 }
 
 // keep has the Plan of today in force.
 func (w *watching) keep(ctx context.Context, state *State) {
-	missing, err := w.resolution.holds(state.Plan)
+	missing, err := w.resolution.holds(ctx, state.Plan)
 	if w.failed("see what is in force", err) {
 		return
 	}
@@ -146,27 +161,37 @@ func (w *watching) keep(ctx context.Context, state *State) {
 	if calm := w.budget.calm(time.Now()); calm && state.Fight != "" {
 		w.failed("forget a fight that is over", w.resolution.fight(ctx, ""))
 	}
-	if time.Since(w.asked) < hostsInterval {
+	if time.Since(w.asked) < hostsInterval || !w.taking.due() {
 		return
 	}
 	w.asked = time.Now()
-	plan, err := w.today(ctx)
-	if w.failed("ask CoreDNS for the mesh's hosts", err) || sameEffect(plan, state.Plan) {
+	wish, err := w.wish(ctx, state)
+	if w.failed("ask CoreDNS for the mesh's hosts", err) || w.planned != nil && reflect.DeepEqual(*w.planned, wish) {
 		return
 	}
-	w.log.Info("names to redirect have changed", "domains", len(plan.Domains), "before", len(state.Plan.Domains))
-	w.failed("redirect other names", w.resolution.apply(ctx, plan))
+	plan, err := w.resolution.decide(ctx, wish)
+	if w.failed("decide what to redirect", err) {
+		return
+	}
+	if sameEffect(plan, state.Plan) {
+		w.planned = &wish
+		return
+	}
+	w.log.Info("what is to be redirected has changed", "mode", plan.Mode, "domains", len(plan.Domains), "before", len(state.Plan.Domains))
+	w.taking.note(w.failed("redirect what has changed", w.resolution.apply(ctx, plan)))
 }
 
 // defend applies again what others have overwritten, as often as the budget allows.
 func (w *watching) defend(ctx context.Context, state *State, missing []string) {
-	now := time.Now()
-	pause, fighting := w.budget.spend(now)
+	if !w.taking.due() {
+		return
+	}
+	pause, fighting := w.budget.spend(time.Now())
 	if pause > 0 {
 		return
 	}
 	w.log.Warn("applying again what others have changed", "changed", missing)
-	w.failed("apply again what others have changed", w.applyAnew(ctx, state))
+	w.applyAnew(ctx, state, "apply again what others have changed")
 	if fighting {
 		what := fmt.Sprintf("since %s others have overwritten it more than %d times in %s: %s", w.budget.since.UTC().Format(time.RFC3339), budgetTimes, budgetWindow, missing[0])
 		if what != state.Fight {
@@ -176,21 +201,26 @@ func (w *watching) defend(ctx context.Context, state *State, missing []string) {
 	}
 }
 
-func (w *watching) applyAnew(ctx context.Context, state *State) error {
-	plan, err := w.today(ctx)
-	if err != nil {
-		plan = state.Plan // CoreDNS answers, and only cannot say what has changed
+// applyAnew applies the Plan for the machine and the mesh as they are now.
+func (w *watching) applyAnew(ctx context.Context, state *State, what string) {
+	plan := state.Plan
+	wish, err := w.wish(ctx, state)
+	if err == nil {
+		var today Plan
+		if today, err = w.resolution.decide(ctx, wish); err == nil {
+			plan = today
+		}
 	}
-	return w.resolution.apply(ctx, plan)
+	w.failed("ask what is wanted now, and go on by what was wanted before", err) // CoreDNS answers, so that is better than nothing
+	w.taking.note(w.failed(what, w.resolution.apply(ctx, plan)))
 }
 
-// today is the Plan for the machine and the mesh as they are now.
-func (w *watching) today(ctx context.Context) (Plan, error) {
+// wish is what the mesh wants now and the operator wanted when it was applied.
+func (w *watching) wish(ctx context.Context, state *State) (Wish, error) {
 	wish, err := w.keeping.Wish(ctx)
-	if err != nil {
-		return Plan{}, err
-	}
-	return w.resolution.decide(ctx, wish)
+	wished := state.Plan.Wished
+	wish.Mode, wish.AllNames, wish.Transparent = wished.Mode, wished.AllNames, wished.Transparent
+	return wish, err
 }
 
 // failed says once what failed, and once that it does not any more.
@@ -211,23 +241,26 @@ func (w *watching) failed(what string, err error) bool {
 }
 
 // say tells the service manager how it stands.
-func (w *watching) say(state *State) {
-	text := fmt.Sprintf("STATUS=mode %s, names %s", state.Plan.Mode, names(state.Plan))
-	switch {
-	case state.Withdrawn != "":
-		text = "STATUS=withdrawn " + state.Withdrawn
-	case state.Fight != "":
-		text = "STATUS=fought over " + state.Fight
-	}
+func (w *watching) say(text string) {
 	if text != w.told {
 		w.told = text
 		w.keeping.Tell(text)
 	}
 }
 
+func standing(s *State) string {
+	switch {
+	case s.Withdrawn != "":
+		return "STATUS=withdrawn " + s.Withdrawn
+	case s.Fight != "":
+		return "STATUS=fought over " + s.Fight
+	}
+	return fmt.Sprintf("STATUS=mode %s, names %s", s.Plan.Mode, names(s.Plan))
+}
+
 func names(p Plan) string {
 	if p.AllNames {
 		return "all"
 	}
-	return fmt.Sprintf("of %d domains", len(slices.Compact(slices.Clone(p.Domains))))
+	return fmt.Sprintf("of %d domains", len(p.Domains))
 }

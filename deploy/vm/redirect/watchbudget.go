@@ -54,3 +54,21 @@ func (b *budget) calm(now time.Time) bool {
 	*b = budget{}
 	return true
 }
+
+// retry is when something that failed may be tried again. The zero retry is due.
+type retry struct {
+	next  time.Time
+	pause time.Duration
+}
+
+func (r *retry) due() bool { return !time.Now().Before(r.next) }
+
+// note is told how a try ended.
+func (r *retry) note(failed bool) {
+	if !failed {
+		*r = retry{}
+		return
+	}
+	r.pause = min(max(2*r.pause, firstRetry), longestRetry)
+	r.next = time.Now().Add(r.pause)
+}

@@ -28,25 +28,34 @@ var watchedFiles = []string{
 // watchedFolders are those in which any file counts.
 var watchedFolders = []string{"/run/resolvconf/interface", "/run/resolvconf/interfaces"}
 
-// folderInterval is how often folders are looked for that were not there.
+// folderInterval is how often folders are looked for that were not there, and links are followed anew.
 const folderInterval = 10 * time.Second
+
+// maxLinks is how many symbolic links are followed from /etc/resolv.conf.
+const maxLinks = 10
 
 // changes tells of changes of files. What it misses is seen by whoever looks now and then.
 type changes struct {
 	// C gets a value some time after a change.
-	C       chan struct{}
-	machine Machine
-	watcher *fsnotify.Watcher
-	running sync.WaitGroup
-	log     *slog.Logger
+	C        chan struct{}
+	machine  Machine
+	interval time.Duration
+	watcher  *fsnotify.Watcher
+	running  sync.WaitGroup
+	log      *slog.Logger
+
+	// files are those whose change counts, as they are opened. refused are folders that cannot be watched, which was said.
+	files   map[string]bool
+	refused map[string]bool
 }
 
-func newChanges(m Machine, log *slog.Logger) (*changes, error) {
+func newChanges(m Machine, interval time.Duration, log *slog.Logger) (*changes, error) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, err
 	}
-	c := &changes{C: make(chan struct{}, 1), machine: m, watcher: watcher, log: log}
+	c := &changes{C: make(chan struct{}, 1), machine: m, interval: interval, watcher: watcher, log: log, refused: map[string]bool{}}
+	c.addFolders()
 	c.running.Go(c.run)
 	return c, nil
 }
@@ -61,8 +70,7 @@ func (c *changes) Close() error {
 func joinClose(err error, c io.Closer) error { return errors.Join(err, c.Close()) }
 
 func (c *changes) run() {
-	c.addFolders()
-	ticker := time.NewTicker(folderInterval)
+	ticker := time.NewTicker(c.interval)
 	defer ticker.Stop()
 	for {
 		select {
@@ -70,7 +78,9 @@ func (c *changes) run() {
 			if !open {
 				return
 			}
-			if c.counts(event.Name) {
+			// A file that is labelled, or gets other rights, says the same.
+			if event.Op != fsnotify.Chmod && c.counts(event.Name) {
+				c.addFolders() // it may be a link that points elsewhere now
 				c.tell()
 			}
 		case err, open := <-c.watcher.Errors:
@@ -80,7 +90,9 @@ func (c *changes) run() {
 			c.log.Warn("changes may have been missed", "error", err)
 			c.tell()
 		case <-ticker.C:
-			c.addFolders()
+			if c.addFolders() {
+				c.tell()
+			}
 		}
 	}
 }
@@ -94,10 +106,8 @@ func (c *changes) tell() {
 
 // counts reports whether a change of a file matters. /etc and /run have many others.
 func (c *changes) counts(path string) bool {
-	for _, file := range watchedFiles {
-		if path == c.machine.Path(file) {
-			return true
-		}
+	if c.files[path] {
+		return true
 	}
 	for _, folder := range watchedFolders {
 		if filepath.Dir(path) == c.machine.Path(folder) {
@@ -107,18 +117,70 @@ func (c *changes) counts(path string) bool {
 	return false
 }
 
-// addFolders watches folders that are there, again and again: one that went and came is another.
-func (c *changes) addFolders() {
+// addFolders watches folders that are there, again and again: one that went and came is another. It reports whether one has come, in
+// which files may have changed already.
+func (c *changes) addFolders() (came bool) {
+	c.files = map[string]bool{}
 	for _, file := range watchedFiles {
-		c.add(filepath.Dir(file))
+		c.files[c.machine.Path(file)] = true
+	}
+	for _, file := range c.linked() {
+		c.files[file] = true
+	}
+	watched := map[string]bool{}
+	for _, folder := range c.watcher.WatchList() {
+		watched[folder] = true
+	}
+	wanted := map[string]bool{}
+	for file := range c.files {
+		wanted[filepath.Dir(file)] = true
 	}
 	for _, folder := range watchedFolders {
-		c.add(folder)
+		wanted[c.machine.Path(folder)] = true
 	}
+	for folder := range wanted {
+		if !watched[folder] && c.add(folder) {
+			came = true
+		}
+	}
+	for folder := range watched {
+		if !wanted[folder] {
+			// That it is gone by itself is as good.
+			_ = c.watcher.Remove(folder)
+		}
+	}
+	return came
 }
 
-func (c *changes) add(folder string) {
-	if err := c.watcher.Add(c.machine.Path(folder)); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fsnotify.ErrClosed) && !os.IsPermission(err) {
+// linked are the files that /etc/resolv.conf leads to as a symbolic link.
+func (c *changes) linked() []string {
+	var files []string
+	for file := c.machine.Path(resolvConf); len(files) < maxLinks; {
+		target, err := os.Readlink(file)
+		if err != nil {
+			break // it is no link, or is not there
+		}
+		if filepath.IsAbs(target) {
+			file = c.machine.Path(target)
+		} else {
+			file = filepath.Join(filepath.Dir(file), target)
+		}
+		files = append(files, file)
+	}
+	return files
+}
+
+// add watches a folder that is there. One that cannot be is said once.
+func (c *changes) add(folder string) bool {
+	err := c.watcher.Add(folder)
+	switch {
+	case err == nil:
+		delete(c.refused, folder)
+		return true
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fsnotify.ErrClosed):
+	case !c.refused[folder]:
+		c.refused[folder] = true
 		c.log.Warn("not watched, and looked at now and then", "folder", folder, "error", err)
 	}
+	return false
 }

@@ -2,32 +2,33 @@ package redirect
 
 import (
 	"context"
-	"errors"
+	"net/netip"
 	"time"
 )
 
 // keptMachine is a Machine as the resolution that Watch keeps.
 type keptMachine struct{ Machine }
 
-func (m keptMachine) state() (*State, error) {
-	state, err := LoadState(m.Machine)
-	if _, unusable := errors.AsType[*UnusableState](err); unusable {
-		return nil, nil // the next Apply sets it aside, and says so
-	}
-	return state, err
-}
+// state is no more than read. One that cannot be used is set aside by whoever applies or reverts the next time.
+func (m keptMachine) state() (*State, error) { return LoadState(m.Machine) }
 
 // holds looks at the rules of nftables, too, which a firewall that is loaded anew may flush.
-func (m keptMachine) holds(p Plan) ([]string, error) {
+func (m keptMachine) holds(ctx context.Context, p Plan) ([]string, error) {
 	missing, err := Holds(m.Machine, p)
 	if err != nil || len(missing) > 0 || !p.Transparent {
 		return missing, err
 	}
-	return HoldsTransparent(context.Background(), m.Machine, p) // bounded as every command of nft is
+	return HoldsTransparent(ctx, m.Machine, p)
 }
+
+// answerTimeout is how long an answer may take that tells whether CoreDNS answers at all. It is shorter than silence, which takes
+// several that are missing.
+const answerTimeout = time.Second
 
 // answers asks over UDP alone: it is asked every second.
 func (m keptMachine) answers(ctx context.Context, p Plan) bool {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	zones := probeZones(p)
 	if len(zones) == 0 {
 		return askOutside(ctx, p.Server) == nil
@@ -57,12 +58,19 @@ func (m keptMachine) fight(ctx context.Context, what string) error {
 	return Update(ctx, m.Machine, func(s *State) { s.Fight = what })
 }
 
+// packaged is where CoreDNS listens by the Corefile of the packages.
+var packaged = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), resolverPortDefault)
+
 // upstreamsTimeout bounds a look at the machine's resolvers.
 const upstreamsTimeout = 5 * time.Second
 
 func (m keptMachine) upstreams(ctx context.Context, p Plan) error {
 	ctx, cancel := context.WithTimeout(ctx, upstreamsTimeout)
 	defer cancel()
-	_, _, err := WriteUpstreams(ctx, m.Machine, p.Server)
+	server := p.Server
+	if !server.IsValid() {
+		server = packaged
+	}
+	_, _, err := WriteUpstreams(ctx, m.Machine, server)
 	return err
 }
