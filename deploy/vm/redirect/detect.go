@@ -27,6 +27,11 @@ func Detect(ctx context.Context, m Machine, server netip.AddrPort) (Facts, error
 	if err != nil {
 		return Facts{}, err
 	}
+	return detect(ctx, m, server, state), nil
+}
+
+// detect is Detect by a State that is known. Nil: there is none, or none that can be used.
+func detect(ctx context.Context, m Machine, server netip.AddrPort, state *State) Facts {
 	d := detection{Machine: m, server: server, state: state}
 	d.note("the boot's id", func() (err error) { d.Boot, err = m.boot(); return err })
 	d.note("/etc/nsswitch.conf", d.nss)
@@ -36,7 +41,7 @@ func Detect(ctx context.Context, m Machine, server netip.AddrPort) (Facts, error
 	d.note("resolvconf", func() error { return d.resolvconf(ctx) })
 	d.upstreams(ctx)
 	d.note("Istio's rules", func() error { return d.istio() })
-	return d.Facts, nil
+	return d.Facts
 }
 
 // detection is one Detect.

@@ -25,12 +25,12 @@ var nobody = netip.AddrFrom4([4]byte{127, 255, 255, 254})
 // those that were known last, so that a moment without any, as between two networks, is none for CoreDNS. The file is written only where
 // it changes: CoreDNS reloads then. Server is where CoreDNS listens; it is in the file never.
 func WriteUpstreams(ctx context.Context, m Machine, server netip.AddrPort) (upstreams []netip.AddrPort, changed bool, err error) {
-	facts, err := Detect(ctx, m, server)
-	var unusable *UnusableState
-	if err != nil && !errors.As(err, &unusable) {
+	state, err := LoadState(m)
+	if _, unusable := errors.AsType[*UnusableState](err); err != nil && !unusable {
 		return nil, false, fmt.Errorf("find the resolvers of this machine: %w", err)
 	}
-	return m.writeUpstreams(facts.Upstreams[ownerOf(facts)])
+	facts := detect(ctx, m, server, state)
+	return m.writeUpstreams(server, facts.Upstreams[ownerOf(facts)])
 }
 
 // ownerOf is the mode whose owner knows the machine's resolvers.
@@ -40,15 +40,15 @@ func ownerOf(f Facts) Mode {
 	return p.Mode
 }
 
-func (m Machine) writeUpstreams(upstreams []netip.AddrPort) ([]netip.AddrPort, bool, error) {
+func (m Machine) writeUpstreams(server netip.AddrPort, upstreams []netip.AddrPort) ([]netip.AddrPort, bool, error) {
 	if len(upstreams) == 0 {
 		last, err := os.ReadFile(m.Path(lastUpstreamsFile))
 		if unlessMissing(err) != nil {
 			return nil, false, fmt.Errorf("read the resolvers that were known last: %w", err)
 		}
-		for _, server := range parseServers(last) {
-			upstreams = append(upstreams, netip.AddrPortFrom(server, resolverPortDefault))
-		}
+		// Since then CoreDNS may have moved to where one of them was.
+		d := detection{server: server}
+		upstreams = d.others(parseServers(last))
 	} else if err := m.keepUpstreams(lastUpstreamsFile, upstreams); err != nil {
 		return nil, false, err
 	}
