@@ -36,7 +36,11 @@ func runRedirectRecover(ctx context.Context, args []string, stdout, stderr io.Wr
 		fmt.Fprintf(stderr, "meshvmctl redirect recover: %v (see meshvmctl redirect recover --help)\n", err)
 		return exitUsage
 	}
-	outcome, err := redirect.Recover(ctx, redirect.Machine{})
+	return recoverRedirect(ctx, redirect.Machine{}, stdout, stderr)
+}
+
+func recoverRedirect(ctx context.Context, machine redirect.Machine, stdout, stderr io.Writer) int {
+	outcome, err := redirect.Recover(ctx, machine)
 	warnRedirect(stderr, "recover", outcome)
 	if err != nil {
 		fmt.Fprintf(stderr, "meshvmctl redirect recover: %v%s\n", err, needsRoot(err))
