@@ -134,8 +134,11 @@ func (m Machine) nameServers(before []byte) error {
 // upstreams are the machine's own resolvers as CoreDNS forwards to them, or as they were known before. A file that cannot be read has
 // none.
 func (m Machine) upstreams() []netip.Addr {
-	content, err := os.ReadFile(m.Path(UpstreamsFile))
-	if err == nil {
+	for _, file := range []string{UpstreamsFile, lastUpstreamsFile} { // the former went with its boot
+		content, err := os.ReadFile(m.Path(file))
+		if err != nil {
+			continue
+		}
 		if servers := slices.DeleteFunc(parseServers(content), netip.Addr.IsLoopback); len(servers) > 0 {
 			return servers
 		}
