@@ -123,6 +123,11 @@ func TestReadmeMetrics(t *testing.T) {
 			}
 		}
 	}
+	for _, mode := range redirectModes {
+		if !strings.Contains(text, "`"+mode+"`") {
+			t.Errorf("Modes of redirect_mode: README.md lacks %q", mode)
+		}
+	}
 	if counted != len(requests) {
 		t.Errorf("Outcomes: got %d, want %d", counted, len(requests))
 	}

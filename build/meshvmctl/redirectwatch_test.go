@@ -161,3 +161,18 @@ func TestRedirectRecover(t *testing.T) {
 		t.Errorf("With an argument: got %d, %q; want %d", code, refused.String(), exitUsage)
 	}
 }
+
+// TestRedirectModesAsAMetric holds that CoreDNS tells each mode, of a file that this program has written, as one that all may read.
+func TestRedirectModesAsAMetric(t *testing.T) {
+	manual, err := os.ReadFile("../../plugin/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(manual), "`coredns_meshvm_redirect_mode{mode}`")
+	text, _, _ = strings.Cut(text, "\n* `")
+	for _, mode := range redirectModes() {
+		if !strings.Contains(text, "`"+mode+"`") {
+			t.Errorf("plugin/README.md, redirect_mode: got %q, want %q in it", text, mode)
+		}
+	}
+}

@@ -229,7 +229,9 @@ func TestUpstreamsCanBeRead(t *testing.T) {
 	w := resolving(t)
 	defer syscall.Umask(syscall.Umask(0o077))
 	w.update()
+	w.must((&State{Plan: Plan{Mode: Direct, Server: packaged}}).save(w.Machine)) // which it reads for its metrics
 	for path, want := range map[string]os.FileMode{
+		StateFile:     0o644,
 		UpstreamsFile: 0o644, "/run/meshvm-redirect": 0o755 | os.ModeDir, lastUpstreamsFile: 0o644, "/var/lib/meshvm-redirect": 0o755 | os.ModeDir,
 	} {
 		info, err := os.Stat(w.Path(path))
