@@ -28,7 +28,7 @@ func TestVirtual(t *testing.T) {
 	files := t.TempDir()
 	site.Bundle(filepath.Join(files, "bundle"))
 	for _, version := range []string{machine.Current, machine.Newer} {
-		if err := os.Symlink(machine.Deb(t, version), filepath.Join(files, version+".deb")); err != nil {
+		if err := os.Symlink(machine.PackageFile(t, version, "deb"), filepath.Join(files, version+".deb")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -128,7 +128,7 @@ func (v powered) alone(t *testing.T) {
 // resolves.
 func (v powered) inApply(t *testing.T) {
 	v = v.on(t)
-	for _, turns := range []string{"3", "5", "8"} {
+	for _, turns := range []string{"3", "6"} {
 		v.Run("systemctl stop meshvm-redirect.service")
 		v.Run("rm -f /run/turns; nohup sh -c 'while :; do meshvmctl redirect apply; echo >>/run/turns; meshvmctl redirect revert; done' >/run/turning 2>&1 &")
 		v.WaitFor("turns", "[ $(wc -l </run/turns) -ge "+turns+" ]")

@@ -40,10 +40,10 @@ func find(version, format string) (string, error) {
 	return found[0], nil
 }
 
-// Deb is the file of a version of the package.
-func Deb(tb testing.TB, version string) string {
+// PackageFile is the file of a version of the package, in a format: deb or rpm.
+func PackageFile(tb testing.TB, version, format string) string {
 	tb.Helper()
-	path, err := find(version, deb)
+	path, err := find(version, format)
 	check(tb, err)
 	return path
 }
