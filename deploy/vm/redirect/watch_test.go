@@ -22,6 +22,8 @@ type keptInMemory struct {
 	silent, tramples bool
 	// hosts are those of the mesh.
 	hosts []string
+	// facts are of the machine.
+	facts Facts
 	// fails are the errors of each operation.
 	fails map[string]error
 	// did is what was changed, with the time since the start.
@@ -51,7 +53,7 @@ func (k *keptInMemory) answers(context.Context, Plan) bool { return !k.silent }
 func (k *keptInMemory) decide(_ context.Context, w Wish) (Plan, error) {
 	k.decided++
 	k.wishes = append(k.wishes, w)
-	return Decide(splitFacts, w)
+	return Decide(k.facts, w)
 }
 
 func (k *keptInMemory) apply(_ context.Context, p Plan) error {
@@ -122,7 +124,7 @@ func keep(t *testing.T, change func(*keptInMemory)) *keeper {
 	}
 	k := &keeper{
 		t: t, changes: make(chan struct{}, 1), logged: &bytes.Buffer{}, told: &[]string{},
-		keptInMemory: &keptInMemory{applied: &State{Applied: true, Plan: plan}, hosts: []string{"pay.example.com"}, fails: map[string]error{}, start: time.Now()},
+		keptInMemory: &keptInMemory{applied: &State{Applied: true, Plan: plan}, hosts: []string{"pay.example.com"}, fails: map[string]error{}, facts: splitFacts, start: time.Now()},
 	}
 	if change != nil {
 		change(k.keptInMemory)
@@ -396,6 +398,24 @@ func TestWatchHosts(t *testing.T) {
 		k.pass(hostsInterval)
 		if got := k.since(); len(got) != 1 {
 			t.Errorf("When it says so again: did %q, want it applied once", got)
+		}
+	})
+}
+
+// TestWatchFollowsTheMachine has systemd-resolved end, which nobody needs to write a file for.
+func TestWatchFollowsTheMachine(t *testing.T) {
+	watched(t, nil, func(k *keeper) {
+		k.pass(time.Minute)
+		k.facts = Facts{}
+		k.pass(upstreamsInterval + hostsInterval)
+		if got := k.since(); len(got) != 1 || k.applied.Plan.Mode != Direct {
+			t.Errorf("Another owner: did %q, want mode direct applied once, got %s", got, k.applied.Plan.Mode)
+		}
+		k.facts = splitFacts
+		k.changes <- struct{}{}
+		k.pass(settle + hostsInterval)
+		if got := k.since(); len(got) != 1 || k.applied.Plan.Mode != Resolved {
+			t.Errorf("The first owner again, and a file says so: did %q, want mode resolved applied once, got %s", got, k.applied.Plan.Mode)
 		}
 	})
 }

@@ -83,8 +83,8 @@ func (c *changed) link(path, target string) {
 	c.must(errors.Join(unlessMissing(os.Remove(c.Path(path))), os.Symlink(target, c.Path(path))))
 }
 
-// watchChanges begins to watch. Folders are looked for often.
-func watchChanges(t *testing.T, prepare func(*changed)) *changed {
+// watchChanges begins to watch. Folders are looked for that often.
+func watchChanges(t *testing.T, interval time.Duration, prepare func(*changed)) *changed {
 	t.Helper()
 	c := &changed{t: t, Machine: Machine{Root: t.TempDir()}}
 	c.folder("/etc")
@@ -94,7 +94,7 @@ func watchChanges(t *testing.T, prepare func(*changed)) *changed {
 		prepare(c)
 	}
 	before := goleak.IgnoreCurrent()
-	watched, err := newChanges(c.Machine, 50*time.Millisecond, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	watched, err := newChanges(c.Machine, interval, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	c.must(err)
 	c.changes = watched
 	t.Cleanup(func() {
@@ -117,7 +117,7 @@ func TestChangesOfResolvConf(t *testing.T) {
 		"another file of a DHCP client": func(c *changed) { c.write("/run/systemd/resolve/resolv.conf", "nameserver 192.0.2.2\n") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := watchChanges(t, nil)
+			c := watchChanges(t, time.Hour, nil)
 			change(c)
 			c.told(name)
 			c.replace("/etc/resolv.conf", "nameserver 192.0.2.3\n")
@@ -127,7 +127,7 @@ func TestChangesOfResolvConf(t *testing.T) {
 }
 
 func TestChangesThatAreNone(t *testing.T) {
-	c := watchChanges(t, func(c *changed) { c.folder("/run/meshvm-redirect") })
+	c := watchChanges(t, time.Hour, func(c *changed) { c.folder("/run/meshvm-redirect") })
 	c.untold("another file in /etc", func() { c.replace("/etc/hosts", "127.0.0.1 localhost\n") })
 	c.untold("a file that is read", func() {
 		if _, err := os.ReadFile(c.Path("/etc/resolv.conf")); err != nil {
@@ -150,7 +150,7 @@ func TestChangesBehindALink(t *testing.T) {
 				}
 				return "../" + folder + "/resolv.conf"
 			}
-			c := watchChanges(t, func(c *changed) {
+			c := watchChanges(t, time.Hour, func(c *changed) {
 				c.folder("/opt")
 				c.folder("/srv")
 				c.write("/opt/resolv.conf", "nameserver 192.0.2.1\n")
@@ -179,7 +179,7 @@ func TestChangesBehindALink(t *testing.T) {
 }
 
 func TestChangesOfFolders(t *testing.T) {
-	c := watchChanges(t, nil)
+	c := watchChanges(t, 50*time.Millisecond, nil)
 	c.must(os.RemoveAll(c.Path("/run/systemd/resolve")))
 	c.quiet("a folder removed")
 	c.folder("/run/systemd/resolve")
@@ -203,7 +203,7 @@ func TestChangesOfFolders(t *testing.T) {
 
 // TestChangesEndAtOnce has nobody read what is told.
 func TestChangesEndAtOnce(t *testing.T) {
-	c := watchChanges(t, nil)
+	c := watchChanges(t, time.Hour, nil)
 	for range 50 {
 		c.replace("/etc/resolv.conf", "nameserver 192.0.2.2\n")
 	}
