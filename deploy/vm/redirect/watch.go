@@ -20,6 +20,8 @@ const (
 	hostsInterval = 5 * time.Second
 	// upstreamsInterval is how often the machine is looked at, its resolvers first, without a change of a file. It takes a few processes.
 	upstreamsInterval = 30 * time.Second
+	// settled is how long another mode has to be the better one. An owner of resolution that is started anew is back by then.
+	settled = time.Minute
 	// firstRetry and longestRetry bound how long it is left alone what failed, twice as long each time.
 	firstRetry   = 2 * time.Second
 	longestRetry = 30 * time.Second
@@ -77,6 +79,11 @@ type watching struct {
 	// planned is the Wish that the Plan in force was last found to be for, since the machine was last looked at.
 	planned *Wish
 	budget  budget
+	// better is the mode that would be chosen now in place of the one that is in force, and since when.
+	better struct {
+		mode  Mode
+		since time.Time
+	}
 	// taking and giving are the pauses after name resolution could not be taken over, or given back.
 	taking, giving retry
 	told           string
@@ -170,7 +177,7 @@ func (w *watching) keep(ctx context.Context, state *State) {
 		return
 	}
 	plan, err := w.resolution.decide(ctx, wish)
-	if w.failed("decide what to redirect", err) {
+	if w.failed("decide what to redirect", err) || !w.settles(state, plan) {
 		return
 	}
 	if sameEffect(plan, state.Plan) {
@@ -207,12 +214,25 @@ func (w *watching) applyAnew(ctx context.Context, state *State, what string) {
 	wish, err := w.wish(ctx, state)
 	if err == nil {
 		var today Plan
-		if today, err = w.resolution.decide(ctx, wish); err == nil {
+		if today, err = w.resolution.decide(ctx, wish); err == nil && w.settles(state, today) {
 			plan = today
 		}
 	}
 	w.failed("ask what is wanted now, and go on by what was wanted before", err) // CoreDNS answers, so that is better than nothing
 	w.taking.note(w.failed(what, w.resolution.apply(ctx, plan)))
+}
+
+// settles reports whether a Plan may take the place of the one that is in force: by the same mode at once, by another once it has been
+// the better one for long enough. A systemd-resolved that is started anew does not run for a moment, and is the owner all the same.
+func (w *watching) settles(state *State, plan Plan) bool {
+	if plan.Mode == state.Plan.Mode {
+		w.better.mode = ""
+		return true
+	}
+	if w.better.mode != plan.Mode {
+		w.better.mode, w.better.since = plan.Mode, time.Now()
+	}
+	return time.Since(w.better.since) >= settled
 }
 
 // wish is what the mesh wants now and the operator wanted when it was applied.

@@ -407,13 +407,13 @@ func TestWatchFollowsTheMachine(t *testing.T) {
 	watched(t, nil, func(k *keeper) {
 		k.pass(time.Minute)
 		k.facts = Facts{}
-		k.pass(upstreamsInterval + hostsInterval)
+		k.pass(upstreamsInterval + hostsInterval + settled)
 		if got := k.since(); len(got) != 1 || k.applied.Plan.Mode != Direct {
 			t.Errorf("Another owner: did %q, want mode direct applied once, got %s", got, k.applied.Plan.Mode)
 		}
 		k.facts = splitFacts
 		k.changes <- struct{}{}
-		k.pass(settle + hostsInterval)
+		k.pass(settle + hostsInterval + settled)
 		if got := k.since(); len(got) != 1 || k.applied.Plan.Mode != Resolved {
 			t.Errorf("The first owner again, and a file says so: did %q, want mode resolved applied once, got %s", got, k.applied.Plan.Mode)
 		}

@@ -19,7 +19,7 @@ func checkBudget(t *testing.T, applies []time.Time) {
 // TestBudget asks at random times, as others overwrite at random times.
 func TestBudget(t *testing.T) {
 	for seed := range uint64(500) {
-		random := rand.New(rand.NewPCG(seed, 7)) //nolint:gosec // a test's
+		random := rand.New(rand.NewPCG(seed, 7))
 		var b budget
 		now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 		var applies []time.Time
