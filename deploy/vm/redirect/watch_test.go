@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +16,8 @@ import (
 
 // keptInMemory is a resolution in memory: what may fail, does so on demand, and time is that of the test.
 type keptInMemory struct {
+	// turn is the test's, but for the time that it lets pass. Each look takes it first.
+	turn sync.Mutex
 	// applied is the State, as if on disk. missing is what others have overwritten.
 	applied *State
 	missing []string
@@ -37,6 +40,8 @@ type keptInMemory struct {
 }
 
 func (k *keptInMemory) state() (*State, error) {
+	k.turn.Lock()
+	defer k.turn.Unlock()
 	if k.applied == nil {
 		return nil, k.fails["state"]
 	}
@@ -135,6 +140,7 @@ func keep(t *testing.T, change func(*keptInMemory)) *keeper {
 		Tell: func(state string) { *k.told = append(*k.told, state) },
 		Log:  log,
 	}}
+	k.turn.Lock()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- w.run(ctx) }()
@@ -151,8 +157,10 @@ func keep(t *testing.T, change func(*keptInMemory)) *keeper {
 
 // pass lets time go by.
 func (k *keeper) pass(d time.Duration) {
+	k.turn.Unlock()
 	time.Sleep(d) // of the bubble
 	synctest.Wait()
+	k.turn.Lock()
 }
 
 // since is what was changed since the last call.
