@@ -39,6 +39,11 @@ func Apply(ctx context.Context, m Machine, p Plan) (Outcome, error) {
 		return Outcome{}, fmt.Errorf("apply a redirect: %w", err)
 	}
 	defer unlock()
+	if m.keep {
+		if meant, err := m.stillMeant(p); err != nil || !meant {
+			return Outcome{}, err
+		}
+	}
 	m.known = p.Upstreams
 	a := &application{Machine: m, plan: p}
 	if a.state, a.outcome.Warnings, err = takeState(m); err != nil {
@@ -49,6 +54,15 @@ func Apply(ctx context.Context, m Machine, p Plan) (Outcome, error) {
 		return a.outcome, fmt.Errorf("apply a redirect by mode %s: %w", p.Mode, err)
 	}
 	return a.outcome, nil
+}
+
+// stillMeant: what is applied is what a Plan goes on with.
+func (m Machine) stillMeant(p Plan) (bool, error) {
+	s, err := LoadState(m)
+	if err != nil {
+		return false, fmt.Errorf("apply a redirect: %w", err)
+	}
+	return s != nil && s.Plan.Wished == p.Wished, nil
 }
 
 // application is one Apply.

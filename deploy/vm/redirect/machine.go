@@ -19,6 +19,8 @@ type Machine struct {
 	port uint16
 	// known are the machine's resolvers where UpstreamsFile does not say any.
 	known []netip.AddrPort
+	// keep has Apply go on with what is applied, and do nothing where somebody has reverted it or asked for something else meanwhile.
+	keep bool
 	// fault is called before a file is changed, for tests. Its error is what the change comes to.
 	fault func(change string) error
 }

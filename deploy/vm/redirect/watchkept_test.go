@@ -115,3 +115,39 @@ func TestKeptMachineAnswers(t *testing.T) {
 		})
 	}
 }
+
+// TestKeptMachineLeavesToOthers has somebody run meshvmctl between a look and what Watch does about it.
+func TestKeptMachineLeavesToOthers(t *testing.T) {
+	for name, c := range map[string]struct {
+		meanwhile func(*owned)
+		applies   bool
+	}{
+		"nobody":                    {func(*owned) {}, true},
+		"who reverts it":            {func(w *owned) { _, err := w.revert(); w.must(err) }, false},
+		"who asks for another mode": {func(w *owned) { p := w.plan(Direct); p.Wished.Mode = Direct; _, err := w.apply(p); w.must(err) }, false},
+		"who asks for every name": {func(w *owned) {
+			p := w.plan(Resolved)
+			p.AllNames, p.Wished.AllNames = true, true
+			_, err := w.apply(p)
+			w.must(err)
+		}, false},
+		"who withdraws it": {func(w *owned) { w.withdraw() }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newOwned(t)
+			plan := w.plan(Resolved)
+			if _, err := w.apply(plan); err != nil {
+				t.Fatal(err)
+			}
+			c.meanwhile(w)
+			before := w.snapshot()
+			plan.Domains = append(plan.Domains, "ship.example.com")
+			if err := (keptMachine{w.Machine}).apply(t.Context(), plan); err != nil {
+				t.Fatal(err)
+			}
+			if applied := w.snapshot() != before; applied != c.applies {
+				t.Errorf("Machine: changed %t, want %t", applied, c.applies)
+			}
+		})
+	}
+}

@@ -45,6 +45,7 @@ func (m keptMachine) decide(ctx context.Context, w Wish) (Plan, error) {
 }
 
 func (m keptMachine) apply(ctx context.Context, p Plan) error {
+	m.keep = true
 	_, err := Apply(ctx, m.Machine, p)
 	return err
 }
