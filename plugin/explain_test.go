@@ -256,7 +256,11 @@ func TestDistance(t *testing.T) {
 		case a[0] == b[0]:
 			return plain(a[1:], b[1:])
 		}
-		return 1 + min(plain(a[1:], b), plain(a, b[1:]), plain(a[1:], b[1:]))
+		least := min(plain(a[1:], b), plain(a, b[1:]), plain(a[1:], b[1:]))
+		if len(a) > 1 && len(b) > 1 && a[0] == b[1] && a[1] == b[0] {
+			least = min(least, plain(a[2:], b[2:]))
+		}
+		return 1 + least
 	}
 	random := rand.New(rand.NewPCG(3, 3))
 	word := func() string {

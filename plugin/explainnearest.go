@@ -56,8 +56,8 @@ func (m *Meshvm) suggest(q *query, e *status.Explanation) {
 	}
 }
 
-// distance is how many bytes have to be put in, taken out or replaced to make one name of another (Levenshtein's), or more than the
-// limit where it is more than that.
+// distance is how many bytes have to be put in, taken out, replaced or swapped with the next one to make one name of another (the
+// optimal string alignment), or more than the limit where it is more than that.
 func distance(a, b string, limit int) int {
 	if len(a) > len(b) {
 		a, b = b, a
@@ -69,26 +69,29 @@ func distance(a, b string, limit int) int {
 	for len(a) > 0 && a[len(a)-1] == b[len(b)-1] {
 		a, b = a[:len(a)-1], b[:len(b)-1]
 	}
-	var space [256]int
-	row := space[:0]
+	var space [3][256]int
+	before, last, row := space[0][:0], space[1][:0], space[2][:0]
 	for i := range len(a) + 1 {
-		row = append(row, i)
+		before, last, row = append(before, 0), append(last, i), append(row, 0)
 	}
 	for j := range len(b) {
-		diagonal, least := row[0], j+1
 		row[0] = j + 1
+		least := row[0]
 		for i := range len(a) {
-			replaced := diagonal
+			replaced := last[i]
 			if a[i] != b[j] {
 				replaced++
 			}
-			diagonal = row[i+1]
-			row[i+1] = min(replaced, row[i]+1, row[i+1]+1)
+			row[i+1] = min(replaced, last[i+1]+1, row[i]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[i+1] = min(row[i+1], before[i-1]+1)
+			}
 			least = min(least, row[i+1])
 		}
 		if least > limit {
 			return limit + 1
 		}
+		before, last, row = last, row, before
 	}
-	return min(row[len(a)], limit+1)
+	return min(last[len(a)], limit+1)
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/meshvm/meshvm/deploy/vm/doctor"
 )
@@ -13,7 +12,7 @@ import (
 func printDoctor(w io.Writer, findings []doctor.Finding) error {
 	verdict := func(v doctor.Verdict) string { return fmt.Sprintf("%-7s", v) }
 	// Colours go past what keeps others' text from commanding the terminal, which is why all of that is made plain here.
-	if safe, ok := w.(*terminal); ok && doctorColours(safe.to) {
+	if safe, ok := w.(*terminal); ok && safe.colours {
 		w = safe.to
 		verdict = func(v doctor.Verdict) string {
 			colour := map[doctor.Verdict]int{doctor.OK: 32, doctor.Warning: 33, doctor.Problem: 31, doctor.Unknown: 36}[v]
@@ -32,14 +31,4 @@ func printDoctor(w io.Writer, findings []doctor.Finding) error {
 		}
 	}
 	return out.Flush()
-}
-
-// doctorColours: a person looks on, and has not asked for none (https://no-color.org).
-func doctorColours(w io.Writer) bool {
-	file, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
-		return false
-	}
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

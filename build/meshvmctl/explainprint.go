@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -32,7 +33,14 @@ func printJourney(w io.Writer, j journey) error {
 			row("  " + record)
 		}
 	})
-	p.section("", func(row func(...string)) { whyRows(row, e) })
+	p.section("", func(row func(...string)) {
+		// What CoreDNS answers helps nobody whose query goes elsewhere, so that comes first.
+		if e.Outcome == "answered" && len(j.Steps) > 0 && !j.Steps[len(j.Steps)-1].Comes {
+			row("fault", "programs here do not get this answer, their query does not come to CoreDNS: "+cmp.Or(j.Redirect.State, "it is in none of the redirect's domains"))
+			row("remedy", "meshvmctl doctor says what to do")
+		}
+		whyRows(row, e)
+	})
 	p.section("on this machine", func(row func(...string)) {
 		l := j.Library
 		row("  glibc asks", strings.Join(l.Services, " "))
@@ -40,7 +48,7 @@ func printJourney(w io.Writer, j journey) error {
 			row("  /etc/hosts", "has the name: DNS is not asked where files comes first")
 		}
 		row("  servers", strings.Join(l.Servers, " "))
-		row("  search", strings.Join(l.Search, " "), "ndots "+strconv.Itoa(l.Ndots))
+		row("  search", cmp.Or(strings.Join(l.Search, " "), "(none)"), "ndots "+strconv.Itoa(l.Ndots))
 		for _, note := range append(l.Notes, l.Unknown...) {
 			row("  note", note)
 		}

@@ -79,7 +79,7 @@ func runStatus(ctx context.Context, args []string, stdout, stderr io.Writer) int
 // statusView is a Report with what this machine says besides. Later versions add fields and change none.
 type statusView struct {
 	status.Report
-	// Redirect is how names come to CoreDNS. Absent: nothing is redirected.
+	// Redirect is how names come to CoreDNS. Its mode is none where nothing is redirected.
 	Redirect *redirectView `json:"redirect,omitempty"`
 	// Healthy is what the exit code says, and Faults why it is not, a sentence each.
 	Healthy bool     `json:"healthy"`
@@ -91,13 +91,11 @@ func (s *vmStatus) view(report status.Report) statusView {
 	for _, mirror := range report.Mirrors {
 		shown.Faults = append(shown.Faults, mirror.Faults(report.At)...)
 	}
-	if standing, err := redirect.Stand(s.machine); err != nil || standing.Applied {
-		view := reach(s.machine, libraryView{}, report.Servers)
-		shown.Redirect = &view
-		// That who asks may not read how the redirect stands is no fault of the redirect.
-		if err == nil && !view.InForce {
-			shown.Faults = append(shown.Faults, "the redirect is "+view.State)
-		}
+	view := reach(s.machine, viewOf(s.machine, "localhost"), report.Servers)
+	shown.Redirect = &view
+	// That who asks may not read how the redirect stands is no fault of the redirect, nor is that nobody has asked for one.
+	if standing, err := redirect.Stand(s.machine); err == nil && standing.Applied && !view.InForce {
+		shown.Faults = append(shown.Faults, "the redirect is "+view.State)
 	}
 	shown.Healthy = len(shown.Faults) == 0
 	return shown

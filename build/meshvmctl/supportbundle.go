@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
+	"github.com/meshvm/meshvm/deploy/vm/doctor"
 	"github.com/meshvm/meshvm/deploy/vm/redirect"
 	"github.com/meshvm/meshvm/deploy/vm/supportbundle"
 	"github.com/meshvm/meshvm/plugin/status"
@@ -145,15 +145,14 @@ func (s *supporting) items() []supportbundle.Item {
 			},
 		})
 	}
-	if doctor := slices.IndexFunc(commands(), func(c command) bool { return c.name == "doctor" }); doctor >= 0 {
-		items = append(items, supportbundle.Item{Name: "doctor.txt", About: "what meshvmctl doctor finds", Collect: func(ctx context.Context) ([]byte, error) {
-			var said bytes.Buffer
-			if code := commands()[doctor].run(ctx, nil, &said, &said); code != exitDone {
-				return said.Bytes(), fmt.Errorf("exit code %d", code)
-			}
-			return said.Bytes(), nil
-		}})
-	}
+	items = append(items, supportbundle.Item{Name: "doctor.txt", About: "what meshvmctl doctor finds", Collect: func(ctx context.Context) ([]byte, error) {
+		var said bytes.Buffer
+		err := printDoctor(&said, doctor.Run(ctx, doctor.Machine{
+			Root: s.machine.Root, Run: s.machine.Run,
+			Report: func(ctx context.Context) (status.Report, error) { return status.Ask(ctx, s.socket) },
+		}))
+		return said.Bytes(), err
+	}})
 	for _, item := range supportbundle.MachineItems(s.machine) {
 		item.Name = strings.TrimPrefix(item.Name, "/")
 		items = append(items, item)

@@ -16,8 +16,11 @@ import (
 
 func TestSupportBundle(t *testing.T) {
 	const secret = "plain-token-of-this-machine"
-	machine := vmFolder(t, map[string]string{"/etc/meshvm/token": secret, "/etc/meshvm/Corefile": ". {\n meshvm {\n  token /etc/meshvm/token\n }\n}\n"})
-	machine.Run = func(context.Context, string, ...string) ([]byte, error) { return []byte("said " + secret), nil }
+	machine := vmFolder(t, map[string]string{"/etc/meshvm/token": secret, "/etc/meshvm/Corefile": ". {\n meshvm {\n  token /etc/meshvm/token\n }\n forward . https://vm:planted-user@192.0.2.1\n}\n",
+		"/etc/meshvm/meshvm.env": "PROXY_PASSWORD=planted-env1\nAPI_KEY='planted env2'\n"})
+	machine.Run = func(context.Context, string, ...string) ([]byte, error) {
+		return []byte("said " + secret + "\nAuthorization: Bearer planted-log1\ntoken=planted-log2\n-----BEGIN EC PRIVATE KEY-----\nplanted-key1\n-----END EC PRIVATE KEY-----\n"), nil
+	}
 	s := supporting{
 		machine: machine, socket: serveExplanations(t, "reviews.prod.svc.cluster.local"), names: []string{"reviews.prod.svc.cluster.local", "a b"},
 		out: filepath.Join(t.TempDir(), "out.tar.gz"), timeout: time.Minute,
@@ -48,8 +51,8 @@ func TestSupportBundle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(string(content), secret) {
-			t.Errorf("%s: got the token in\n%s", header.Name, content)
+		if strings.Contains(string(content), secret) || strings.Contains(string(content), "planted") {
+			t.Errorf("%s: got a secret in\n%s", header.Name, content)
 		}
 		found[header.Name] = string(content)
 	}

@@ -35,10 +35,10 @@ func styleOf(cell string) style {
 }
 
 // coloured reports whether who reads a stream sees colours: a terminal that is not dumb, and nobody who wants none
-// (https://no-color.org).
+// (https://no-color.org, and CLICOLOR=0 of https://bixense.com/clicolors).
 func coloured(w io.Writer) bool {
 	file, is := w.(*os.File)
-	if !is || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "" || os.Getenv("TERM") == "dumb" {
+	if !is || os.Getenv("NO_COLOR") != "" || os.Getenv("CLICOLOR") == "0" || os.Getenv("TERM") == "" || os.Getenv("TERM") == "dumb" {
 		return false
 	}
 	info, err := file.Stat()

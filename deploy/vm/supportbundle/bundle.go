@@ -55,7 +55,7 @@ func Write(ctx context.Context, w io.Writer, items []Item, redactor *Redactor) (
 		if err != nil {
 			state = strings.TrimSpace(state + ", " + string(redactor.Redact([]byte(strings.ReplaceAll(err.Error(), "\n", " ")))))
 		}
-		fmt.Fprintf(&list, "%-28s %s (%s)\n", item.Name, item.About, state)
+		fmt.Fprintf(&list, "%-28s %s (%s)\n", item.Name, redactor.Redact([]byte(item.About)), state)
 	}
 	zipped := gzip.NewWriter(w)
 	archive := tar.NewWriter(zipped)

@@ -17,7 +17,8 @@ const leastSecret = 8
 var (
 	privateKey = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)`)
 	// JSON Web Tokens (RFC 7519), whole or in part: the header begins with {", which is eyJ in base64url.
-	webToken = regexp.MustCompile(`eyJ[A-Za-z0-9_-]{6,}(\.[A-Za-z0-9_-]*)*`)
+	// A name that is looked up is in lower case.
+	webToken = regexp.MustCompile(`(?i:eyj)[A-Za-z0-9_-]{6,}(\.[A-Za-z0-9_-]*)*`)
 	// Authorization headers (RFC 9110, section 11.6.2).
 	authorization = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[^\s"',]+`)
 	// Names and passwords in URLs (RFC 3986, section 3.2.1).
