@@ -217,3 +217,14 @@ func TestRunNamesEveryCheck(t *testing.T) {
 		}
 	}
 }
+
+// TestPath: what IPv6 has every path carry is enough.
+func TestPath(t *testing.T) {
+	if got := path(1280, "192.0.2.1:15054"); len(got) != 0 {
+		t.Errorf("1280 bytes: got %v, want nothing", got)
+	}
+	got := path(1279, "192.0.2.1:15054")
+	if len(got) != 1 || got[0].Verdict != Warning || got[0].Remedy == "" || !strings.Contains(got[0].Seen, "1279") {
+		t.Errorf("1279 bytes: got %v, want a warning with its remedy", got)
+	}
+}

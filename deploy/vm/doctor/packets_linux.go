@@ -26,8 +26,5 @@ func packets(conn net.Conn, address string) []Finding {
 	if infoErr != nil {
 		return []Finding{unknown("run doctor on the VM", infoErr)}
 	}
-	if info.Pmtu < smallest {
-		return []Finding{bad(Warning, "raise the MTU of the interface or tunnel, or let ICMP \"fragmentation needed\" through", "the path to the syncer %s carries packets of %d bytes, less than %d", address, info.Pmtu, smallest)}
-	}
-	return nil
+	return path(info.Pmtu, address)
 }

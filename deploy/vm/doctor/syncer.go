@@ -74,3 +74,11 @@ func loopback(conn net.Conn) bool {
 	remote, ok := conn.RemoteAddr().(*net.TCPAddr)
 	return ok && remote.IP.IsLoopback()
 }
+
+// path judges how many bytes a packet to a syncer can have.
+func path(mtu uint32, address string) []Finding {
+	if mtu >= smallest {
+		return nil
+	}
+	return []Finding{bad(Warning, "raise the MTU of the interface or tunnel, or let ICMP \"fragmentation needed\" through", "the path to the syncer %s carries packets of %d bytes, less than %d", address, mtu, smallest)}
+}
