@@ -186,6 +186,9 @@ func causeOf(said *status.Status) Cause {
 		if strings.Contains(said.Message(), "keepalive ping failed") {
 			return CauseSilent
 		}
+		if strings.Contains(said.Message(), handshakeCut) {
+			return CauseUnavailable
+		}
 		for _, mark := range []string{"tls: ", "x509: ", "authentication handshake failed"} {
 			if strings.Contains(said.Message(), mark) {
 				return CauseTLS

@@ -3,13 +3,24 @@ package watch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc/credentials"
 )
+
+// handshakeCut begins what is said of a connection that ended in the middle of its handshake, as those to a syncer that dies do. Nobody
+// has refused anybody, so it is tried again as soon as after any other lost connection.
+const handshakeCut = "the connection ended before it was secured: "
+
+// cuts are what such a connection ends in.
+var cuts = []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, os.ErrDeadlineExceeded, context.DeadlineExceeded, context.Canceled}
 
 // alertPatience is how long a failed write waits for what the peer said last.
 const alertPatience = 100 * time.Millisecond
@@ -25,6 +36,9 @@ type explainedTLS struct {
 // ClientHandshake implements credentials.TransportCredentials.
 func (e explainedTLS) ClientHandshake(ctx context.Context, authority string, socket net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := e.TransportCredentials.ClientHandshake(ctx, authority, socket)
+	if err != nil && slices.ContainsFunc(cuts, func(cut error) bool { return errors.Is(err, cut) }) {
+		return nil, nil, fmt.Errorf(handshakeCut+"%w", err)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -181,6 +181,49 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// TestCutHandshake: a syncer that dies while a VM greets it has refused nobody. Were it taken for a refusal, a VM would stay away for
+// minutes, and its operator would look for a wrong certificate.
+func TestCutHandshake(t *testing.T) {
+	for name, end := range map[string]func(*net.TCPConn) error{
+		"closed": (*net.TCPConn).Close,
+		"reset":  func(conn *net.TCPConn) error { return errors.Join(conn.SetLinger(0), conn.Close()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var running sync.WaitGroup
+			t.Cleanup(func() {
+				if err := listener.Close(); err != nil {
+					t.Error(err)
+				}
+				running.Wait()
+			})
+			running.Go(func() {
+				for {
+					conn, err := listener.Accept()
+					if err != nil {
+						return
+					}
+					if _, err := conn.Read(make([]byte, 16)); err != nil {
+						t.Errorf("Read the greeting: %v", err)
+					}
+					if err := end(conn.(*net.TCPConn)); err != nil {
+						t.Errorf("End the connection: %v", err)
+					}
+				}
+			})
+			address := listener.Addr().String()
+			r := startClient(t, Config{Addresses: []string{address}, TLS: TLSFiles{CAFile: newAuthority(t, "ours").file(t, t.TempDir())}}, quick)
+			r.recorder.await(t, "connect failed "+address+" unavailable", 2)
+			if got := r.client.Status().Problem; got == nil || !strings.HasPrefix(got.Remedy, "see that the syncer runs") {
+				t.Errorf("Problem: got %+v, want a remedy that begins with: see that the syncer runs", got)
+			}
+		})
+	}
+}
+
 func TestTLSFilesRotate(t *testing.T) {
 	ours, theirs := newAuthority(t, "ours"), newAuthority(t, "theirs")
 
