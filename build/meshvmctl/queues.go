@@ -61,6 +61,6 @@ func runQueues(_ context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "meshvmctl queues: %v\n", err)
 		return exitRefused
 	}
-	fmt.Fprintf(stdout, "%d sockets hold %d bytes each\n", widened, q.bytes)
+	fmt.Fprintf(stdout, "UDP sockets of CoreDNS that hold %d bytes of queries while it restarts: %d\n", q.bytes, widened)
 	return exitDone
 }

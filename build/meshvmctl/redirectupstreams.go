@@ -56,7 +56,7 @@ func runRedirectUpstreams(ctx context.Context, args []string, stdout, stderr io.
 		fmt.Fprintf(stderr, "meshvmctl redirect upstreams: warning: no resolver of this machine is known, so that only names of the mesh resolve\n")
 	}
 	for _, upstream := range upstreams {
-		fmt.Fprintln(stdout, upstream.Addr())
+		fmt.Fprintf(stdout, "CoreDNS forwards to %s\n", upstream.Addr())
 	}
 	return exitDone
 }

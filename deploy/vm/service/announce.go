@@ -19,10 +19,11 @@ import (
 
 var logger = clog.NewWithPlugin("service")
 
-// How often it is looked whether the service can answer, until it can; and how it stands, after that.
+// How often it is looked whether the service can answer, until it can; and after that how it stands, and whether it still answers.
 const (
 	readyInterval  = 200 * time.Millisecond
-	statusInterval = 5 * time.Second
+	statusInterval = time.Second
+	answerInterval = 5 * time.Second
 )
 
 // announcer tells the service manager how the service stands.
@@ -59,17 +60,20 @@ func (a *announcer) run(ctx context.Context) {
 	}
 	a.tell("READY=1")
 	period, watched := watchdog()
-	every := statusInterval
+	every := answerInterval
 	if watched {
 		every = min(every, period/3)
 	}
-	for {
+	for asked := (time.Time{}); ; {
 		// The service manager is to end a process that holds the address and answers nobody.
-		if watched && answers(ctx, current()) {
-			a.tell("WATCHDOG=1")
+		if watched && time.Since(asked) >= every {
+			asked = time.Now()
+			if answers(ctx, current()) {
+				a.tell("WATCHDOG=1")
+			}
 		}
 		a.status(standing(meshvm.Status()))
-		if !pause(ctx, every) {
+		if !pause(ctx, min(every, statusInterval)) {
 			return
 		}
 	}
