@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -77,10 +76,7 @@ func (d *diagnosis) check(args []string) error {
 
 func (d *diagnosis) print(w io.Writer, findings []doctor.Finding) error {
 	if d.output == "json" {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(findings)
+		return printJSON(w, findings)
 	}
 	return printDoctor(w, findings)
 }

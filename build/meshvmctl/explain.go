@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -80,10 +79,7 @@ func (x *explaining) run(ctx context.Context, stdout, stderr io.Writer) int {
 		return exitUnreachable
 	}
 	if x.output == "json" {
-		encoder := json.NewEncoder(stdout)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		err = encoder.Encode(journey)
+		err = printJSON(stdout, journey)
 	} else {
 		err = printJourney(stdout, journey)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -141,10 +140,7 @@ func (l *lookup) ask(ctx context.Context) (explain.Explanation, error) {
 
 func (l *lookup) print(w io.Writer, explanation explain.Explanation) error {
 	if l.output == "json" {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(explanation)
+		return printJSON(w, explanation)
 	}
 	return printText(w, explanation)
 }

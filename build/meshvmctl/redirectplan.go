@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -109,10 +108,7 @@ func (p *redirectPlan) wish(ctx context.Context) (redirect.Wish, error) {
 func (p *redirectPlan) print(w io.Writer, plan redirect.Plan) error {
 	steps := redirect.Steps(plan)
 	if p.output == "json" {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(struct {
+		return printJSON(w, struct {
 			redirect.Plan
 			Steps []string `json:"steps,omitempty"`
 		}{plan, steps})

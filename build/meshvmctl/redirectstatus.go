@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -66,10 +65,7 @@ func showRedirect(machine redirect.Machine, output string, stdout, stderr io.Wri
 		return exitUsage
 	}
 	if output == "json" {
-		encoder := json.NewEncoder(stdout)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		err = encoder.Encode(standing)
+		err = printJSON(stdout, standing)
 	} else {
 		err = printStanding(stdout, standing)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -118,10 +117,7 @@ func (s *vmStatus) check(args []string) error {
 
 func (s *vmStatus) print(w io.Writer, shown statusView) error {
 	if s.output == "json" {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(shown)
+		return printJSON(w, shown)
 	}
 	return printStatus(w, shown)
 }

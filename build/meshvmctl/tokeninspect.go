@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -88,10 +87,7 @@ func (i *inspection) check(args []string) error {
 
 func (i *inspection) print(w io.Writer, claims bootstrap.Claims, now time.Time) error {
 	if i.output == "json" {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(claims)
+		return printJSON(w, claims)
 	}
 	account := "none: " + claims.Subject
 	if claims.Account != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -144,10 +143,7 @@ func (v *vips) ask(ctx context.Context) (vip.Table, error) {
 
 func (v *vips) print(w io.Writer, table vip.Table) error {
 	if v.output == "json" {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(table)
+		return printJSON(w, table)
 	}
 	return printVIPs(w, table, time.Now())
 }
