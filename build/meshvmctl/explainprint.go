@@ -48,11 +48,12 @@ func printJourney(w io.Writer, j journey) error {
 			row("  /etc/hosts", "has the name: DNS is not asked where files comes first")
 		}
 		row("  servers", strings.Join(l.Servers, " "))
-		row("  search", cmp.Or(strings.Join(l.Search, " "), "(none)"), "ndots "+strconv.Itoa(l.Ndots))
+		row("  search", cmp.Or(strings.Join(l.Search, " "), "(none)"))
+		row("  ndots", strconv.Itoa(l.Ndots))
 		for _, note := range append(l.Notes, l.Unknown...) {
 			row("  note", note)
 		}
-		row("  redirect", j.Redirect.Mode, j.Redirect.State)
+		row("  redirect", strings.TrimSuffix(j.Redirect.Mode+", "+j.Redirect.State, ", "))
 	})
 	p.section("names asked for, in order", func(row func(...string)) {
 		for i, s := range j.Steps {
@@ -63,7 +64,7 @@ func printJourney(w io.Writer, j journey) error {
 			row(fmt.Sprintf("  %d", i+1), s.Name, s.Outcome, comes, s.Reason)
 		}
 		if len(j.Library.Musl) > 0 {
-			row("  musl", strings.Join(j.Library.Musl, " "))
+			row("  musl asks", strings.Join(j.Library.Musl, " "))
 		}
 	})
 	p.section("claims of "+e.Host, func(row func(...string)) {
@@ -81,10 +82,10 @@ func printJourney(w io.Writer, j journey) error {
 func whyRows(row func(...string), e status.Explanation) {
 	row("why", e.Reason)
 	if e.Host != "" {
-		row("host", e.Host, "("+e.Match+")")
+		row("host", e.Host+" ("+e.Match+")")
 	}
 	if e.ClosestEncloser != "" {
-		row("exists", e.ClosestEncloser, "is the longest name above it that does")
+		row("exists", e.ClosestEncloser+" is the longest name above it that does")
 	}
 	if len(e.Nearest) > 0 {
 		row("like it", strings.Join(e.Nearest, " "))
@@ -96,7 +97,7 @@ func whyRows(row func(...string), e status.Explanation) {
 		row("upstream", strings.Join(e.Upstreams, " "))
 	}
 	if len(e.Plugins) > 0 {
-		row("plugins", strings.Join(e.Plugins, " > "), "for "+strings.Join(e.Block, " "))
+		row("plugins", strings.Join(e.Plugins, " > ")+", for "+strings.Join(e.Block, " "))
 	}
 	if !e.Loaded {
 		row("registry", "none")
