@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"io/fs"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/meshvm/meshvm/deploy/vm/redirect"
 	"github.com/meshvm/meshvm/deploy/vm/redirect/nsswitch"
+	"github.com/meshvm/meshvm/deploy/vm/redirect/resolvconf"
 	"github.com/meshvm/meshvm/plugin/status"
 )
 
@@ -52,11 +52,10 @@ func viewOf(m redirect.Machine, name string) libraryView {
 	}
 	v.Services = nsswitch.Hosts(read("/etc/nsswitch.conf"))
 	v.HostsFile = inHosts(read("/etc/hosts"), name)
-	v.Ndots = 1
-	if config, err := dns.ClientConfigFromReader(bytes.NewReader(uncommented(read("/etc/resolv.conf")))); err == nil {
-		v.Servers, v.Search, v.Ndots = config.Servers, config.Search, config.Ndots
-	} else {
-		v.Unknown = append(v.Unknown, "resolv.conf: "+err.Error())
+	file := resolvconf.Parse(read("/etc/resolv.conf"))
+	v.Search, v.Ndots = file.Search, file.Ndots()
+	for _, server := range file.Servers {
+		v.Servers = append(v.Servers, server.String())
 	}
 	if len(v.Servers) == 0 {
 		v.Servers = []string{"127.0.0.1"} // resolv.conf(5)
@@ -110,18 +109,6 @@ func notesOf(v libraryView) []string {
 		notes = append(notes, "glibc and Go ask the servers one after the other, musl all at once, and it takes the first answer")
 	}
 	return notes
-}
-
-// uncommented takes comments out that stand behind something, and leave the rest as it is.
-func uncommented(content []byte) []byte {
-	var kept bytes.Buffer
-	for line := range strings.Lines(string(content)) {
-		if i := strings.IndexAny(line, "#;"); i >= 0 {
-			line = line[:i] + "\n"
-		}
-		kept.WriteString(line)
-	}
-	return kept.Bytes()
 }
 
 // inHosts reports whether a hosts(5) has a name.

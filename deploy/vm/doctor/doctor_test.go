@@ -77,6 +77,8 @@ const (
 	udp6All   = netHead + "   0: 00000000000000000000000000000000:0035 00000000000000000000000000000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 "
 	inForce   = "LoadState=loaded\nActiveState=active\nSubState=running\nResult=success\nNRestarts=0\n"
 	noFailure = "hosts: files dns\n"
+	// asksCoreDNS is the State in which systemd-resolved does.
+	asksCoreDNS = `{"version":1,"applied":true,"plan":{"mode":"resolved"}}`
 )
 
 func mirrors(edit func(*status.Mirror)) status.Report {
@@ -126,6 +128,8 @@ func TestChecks(t *testing.T) {
 		"resolv.conf leads elsewhere":  {resolver, fault{files: map[string]string{"/etc/resolv.conf": "nameserver 192.0.2.1 # office\n"}}, Problem, "past CoreDNS, to 192.0.2.1"},
 		"resolv.conf names others too": {resolver, fault{files: map[string]string{"/etc/resolv.conf": "nameserver 127.0.0.1\nnameserver 192.0.2.1\n"}}, Problem, "besides"},
 		"resolv.conf names the stub":   {resolver, fault{files: map[string]string{"/etc/resolv.conf": "nameserver 127.0.0.53\n"}}, Problem, "127.0.0.53"},
+		"the stub, which asks CoreDNS": {resolver, fault{files: map[string]string{"/etc/resolv.conf": "nameserver 127.0.0.53\n", redirect.StateFile: asksCoreDNS}}, OK, "127.0.0.53"},
+		"past a stub that asks it":     {resolver, fault{files: map[string]string{"/etc/resolv.conf": "nameserver 192.0.2.1\n", redirect.StateFile: asksCoreDNS}}, Problem, "past CoreDNS, to 192.0.2.1"},
 		"no resolv.conf":               {resolver, fault{}, Problem, "no server"},
 
 		"nsswitch without dns": {nameServices, fault{files: map[string]string{"/etc/nsswitch.conf": "hosts: files myhostname\n"}}, Problem, "no DNS"},
@@ -154,7 +158,7 @@ func TestChecks(t *testing.T) {
 		"upstreams":                    {upstreams, fault{files: map[string]string{redirect.UpstreamsFile: "nameserver 192.0.2.1\n"}}, OK, "192.0.2.1"},
 		"no upstreams":                 {upstreams, fault{}, Problem, "names no resolver"},
 		"upstreams that lead back":     {upstreams, fault{files: map[string]string{redirect.UpstreamsFile: "nameserver 127.0.0.1\n"}}, Problem, "CoreDNS itself"},
-		"upstreams behind the stub":    {upstreams, fault{files: map[string]string{redirect.UpstreamsFile: "nameserver 127.0.0.53\n", redirect.StateFile: `{"version":1,"applied":true,"plan":{"mode":"resolved"}}`}}, Problem, "systemd-resolved asks CoreDNS"},
+		"upstreams behind the stub":    {upstreams, fault{files: map[string]string{redirect.UpstreamsFile: "nameserver 127.0.0.53\n", redirect.StateFile: asksCoreDNS}}, Problem, "systemd-resolved asks CoreDNS"},
 		"no Istio":                     {istio, fault{}, OK, "not installed"},
 		"Istio beside us":              {istio, fault{commands: noRules, files: env("ISTIO_SERVICE_CIDR=*\nISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE=root,meshvm\n")}, OK, "alone"},
 		"Istio captures DNS":           {istio, fault{commands: noRules, files: env("export ISTIO_META_DNS_CAPTURE='true'\n")}, Problem, "in place of CoreDNS"},
@@ -190,6 +194,9 @@ func TestChecks(t *testing.T) {
 			seen := false
 			for _, f := range findings {
 				seen = seen || f.Verdict == c.want && strings.Contains(f.Seen, c.seen)
+				if strings.HasPrefix(name, "past a stub") && !strings.Contains(f.Remedy, "stub-resolv.conf") {
+					t.Errorf("Remedy: got %q, want the way to the stub", f.Remedy)
+				}
 				if (f.Verdict == OK) != (f.Remedy == "") {
 					t.Errorf("Remedy of %+v: want one where something is wrong, and only there", f)
 				}

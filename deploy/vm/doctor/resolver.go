@@ -9,40 +9,12 @@ import (
 
 	"github.com/meshvm/meshvm/deploy/vm/redirect"
 	"github.com/meshvm/meshvm/deploy/vm/redirect/nsswitch"
+	"github.com/meshvm/meshvm/deploy/vm/redirect/resolvconf"
 )
 
-// resolvConf is resolv.conf(5).
-type resolvConf struct {
-	servers []netip.Addr
-	search  []string
-	options []string
-}
-
-func parseResolvConf(content string) resolvConf {
-	var r resolvConf
-	for line := range strings.Lines(content) {
-		line, _, _ = strings.Cut(line, "#")
-		fields := strings.Fields(line)
-		if len(fields) < 2 {
-			continue
-		}
-		switch fields[0] {
-		case "nameserver":
-			if address, err := netip.ParseAddr(fields[1]); err == nil {
-				r.servers = append(r.servers, address)
-			}
-		case "search", "domain":
-			r.search = fields[1:]
-		case "options":
-			r.options = append(r.options, fields[1:]...)
-		}
-	}
-	return r
-}
-
-func (m Machine) resolvConf() (resolvConf, error) {
+func (m Machine) resolvConf() (resolvconf.File, error) {
 	content, err := m.read("/etc/resolv.conf")
-	return parseResolvConf(content), err
+	return resolvconf.Parse([]byte(content)), err
 }
 
 // stub is where systemd-resolved is asked.
@@ -62,26 +34,30 @@ func resolver(_ context.Context, e *examination) []Finding {
 	if err != nil {
 		return []Finding{unknown("make /etc/resolv.conf readable", err)}
 	}
-	const remedy = "meshvmctl redirect apply; for programs with a resolver of their own built in, meshvmctl redirect apply --transparent"
-	if len(conf.servers) == 0 {
+	remedy := "meshvmctl redirect apply; for programs with a resolver of their own built in, meshvmctl redirect apply --transparent"
+	if len(conf.Servers) == 0 {
 		return []Finding{bad(Problem, remedy, "/etc/resolv.conf names no server")}
 	}
 	split := e.split()
+	if split {
+		remedy = "ln -sf /run/systemd/resolve/stub-resolv.conf /etc/resolv.conf, so that programs without the C library ask systemd-resolved as well; " +
+			"or meshvmctl redirect apply --transparent"
+	}
 	var past []string
-	for _, server := range conf.servers {
+	for _, server := range conf.Servers {
 		ours := slices.ContainsFunc(e.servers(), func(s netip.AddrPort) bool { return overlap(s, netip.AddrPortFrom(server, 53)) })
 		if !ours && !(split && stub(server)) {
 			past = append(past, server.String())
 		}
 	}
 	switch {
-	case len(past) == len(conf.servers):
+	case len(past) == len(conf.Servers):
 		return []Finding{bad(Problem, remedy, "/etc/resolv.conf leads past CoreDNS, to %s", strings.Join(past, ", "))}
 	case len(past) > 0:
 		// musl and Go ask them, too: musl all at once, and the first answer counts.
 		return []Finding{bad(Problem, remedy, "/etc/resolv.conf names %s besides CoreDNS, and musl asks all servers at once", strings.Join(past, ", "))}
 	}
-	return []Finding{fine("/etc/resolv.conf leads to CoreDNS (%s)", conf.servers[0])}
+	return []Finding{fine("/etc/resolv.conf leads to CoreDNS (%s)", conf.Servers[0])}
 }
 
 // nameServices looks at the line hosts: of nsswitch.conf, which the C library goes by and musl and Go's own resolver do not, or in part.
@@ -154,13 +130,13 @@ func searchList(_ context.Context, e *examination) []Finding {
 		findings = append(findings, bad(Warning, remedy, format, args...))
 	}
 	const shorten = "take out domains that nobody needs"
-	if len(conf.search) > maxSearchDomains {
-		warn(shorten, "the search list has %d domains, and glibc before 2.26 takes %d", len(conf.search), maxSearchDomains)
+	if len(conf.Search) > maxSearchDomains {
+		warn(shorten, "the search list has %d domains, and glibc before 2.26 takes %d", len(conf.Search), maxSearchDomains)
 	}
-	if length := len(strings.Join(conf.search, " ")); length > maxSearchLength {
+	if length := len(strings.Join(conf.Search, " ")); length > maxSearchLength {
 		warn(shorten, "the search list has %d characters, and musl takes %d", length, maxSearchLength)
 	}
-	for _, option := range conf.options {
+	for _, option := range conf.Options {
 		value, isNDots := strings.CutPrefix(option, "ndots:")
 		ndots, err := strconv.Atoi(value)
 		switch {
@@ -170,7 +146,7 @@ func searchList(_ context.Context, e *examination) []Finding {
 		case ndots == 0:
 			warn("options ndots:1, which is the default", "with ndots:0 short names are asked for as they are first")
 		case ndots > maxNDots:
-			warn("options ndots:1, which is the default", "with ndots:%d a name outside is asked for with each of %d domains first", ndots, len(conf.search))
+			warn("options ndots:1, which is the default", "with ndots:%d a name outside is asked for with each of %d domains first", ndots, len(conf.Search))
 		}
 	}
 	for _, mirror := range e.report.Mirrors {
@@ -179,9 +155,9 @@ func searchList(_ context.Context, e *examination) []Finding {
 			namespace = mirror.Namespace
 		}
 		want := namespace + ".svc." + strings.TrimSuffix(e.zone(), ".")
-		if namespace != "" && e.zone() != "." && !slices.Contains(conf.search, want) && !e.split() {
+		if namespace != "" && e.zone() != "." && !slices.Contains(conf.Search, want) && !e.split() {
 			warn("meshvmctl redirect apply", "the search list lacks %s, so that short names of the VM's namespace do not resolve", want)
 		}
 	}
-	return orFine(findings, "%d domains: %s", len(conf.search), strings.Join(conf.search, " "))
+	return orFine(findings, "%d domains: %s", len(conf.Search), strings.Join(conf.Search, " "))
 }

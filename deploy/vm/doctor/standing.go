@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/meshvm/meshvm/deploy/vm/redirect"
+	"github.com/meshvm/meshvm/deploy/vm/redirect/resolvconf"
 )
 
 // standing is how the redirect stands.
@@ -45,7 +46,7 @@ func upstreams(_ context.Context, e *examination) []Finding {
 	if err != nil {
 		return []Finding{unknown("run doctor as root", err)}
 	}
-	servers := parseResolvConf(content).servers
+	servers := resolvconf.Parse([]byte(content)).Servers
 	const remedy = "meshvmctl redirect upstreams writes it anew"
 	if len(servers) == 0 {
 		return []Finding{bad(Problem, remedy, "%s names no resolver, so that only names of the mesh resolve", redirect.UpstreamsFile)}

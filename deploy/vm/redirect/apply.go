@@ -116,6 +116,9 @@ func (a *application) check(ctx context.Context) error {
 			return err
 		}
 	}
+	if a.keep {
+		return nil // Await has probed just now.
+	}
 	return probe(ctx, a.plan)
 }
 

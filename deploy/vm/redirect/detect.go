@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/meshvm/meshvm/deploy/vm/redirect/nsswitch"
+	"github.com/meshvm/meshvm/deploy/vm/redirect/resolvconf"
 )
 
 // probeTimeout bounds each command that Detect runs.
@@ -88,7 +89,8 @@ func (d *detection) resolvConf() error {
 			return err
 		}
 	}
-	d.ResolvConf.Servers, d.ResolvConf.Search, d.ResolvConf.Options = parseServers(content), parseSearch(content), parseOptions(content)
+	file := resolvconf.Parse(content)
+	d.ResolvConf.Servers, d.ResolvConf.Search, d.ResolvConf.Options = file.Servers, file.Search, file.Options
 	if d.state != nil && d.state.Withdrawn == "" && !d.ResolvConf.Ours {
 		// Its owner has put ours among its own: those of a namespace that is not the machine's any more would stay for good.
 		d.ResolvConf.Search = slices.DeleteFunc(d.ResolvConf.Search, func(domain string) bool {
@@ -145,30 +147,6 @@ func writer(content []byte) string {
 		}
 	}
 	return ""
-}
-
-// parseSearch is the search list of a resolv.conf(5): that of the last line search or domain.
-func parseSearch(content []byte) []string {
-	var search []string
-	for line := range strings.Lines(string(content)) {
-		words := directive(line)
-		if len(words) < 2 {
-			continue
-		}
-		switch words[0] {
-		case "search":
-			search = words[1:]
-		case "domain":
-			search = words[1:2]
-		}
-	}
-	var domains []string
-	for _, domain := range search {
-		if domain = strings.ToLower(strings.Trim(domain, ".")); domain != "" && !slices.Contains(domains, domain) {
-			domains = append(domains, domain)
-		}
-	}
-	return domains
 }
 
 // major is the first number of what a program says of its version.

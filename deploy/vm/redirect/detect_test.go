@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/meshvm/meshvm/deploy/vm/redirect/resolvconf"
 )
 
 // TestDetect is a row for each way in which a system leaves its resolution: what is in its files, and what that comes to.
@@ -201,19 +203,19 @@ func FuzzResolvConf(f *testing.F) {
 	server := netip.MustParseAddr("127.0.0.1")
 	f.Fuzz(func(t *testing.T, content []byte) {
 		d := detection{server: netip.AddrPortFrom(server, 53)}
-		upstreams := d.others(parseServers(content))
+		upstreams := d.others(resolvconf.Parse(content).Servers)
 		for i, upstream := range upstreams {
 			if !upstream.IsValid() || isStub(upstream.Addr()) || upstream.Addr() == server || slices.Contains(upstreams[:i], upstream) {
 				t.Errorf("Upstreams of %q: got %v", content, upstreams)
 			}
 		}
-		for _, domain := range parseSearch(content) {
+		for _, domain := range resolvconf.Parse(content).Search {
 			if domain == "" || domain != strings.ToLower(domain) || strings.HasSuffix(domain, ".") || strings.ContainsAny(domain, " \t\n") {
 				t.Errorf("Search of %q: got %q", content, domain)
 			}
 		}
 		again := rewritten(content, false, []netip.Addr{server}, nil)
-		if got := parseServers(again); !slices.Equal(got, []netip.Addr{server}) {
+		if got := resolvconf.Parse(again).Servers; !slices.Equal(got, []netip.Addr{server}) {
 			t.Errorf("Servers of what is rewritten of %q: got %v in %q, want %s alone", content, got, again, server)
 		}
 	})

@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/meshvm/meshvm/deploy/vm/redirect/resolvconf"
 )
 
 // resolverPortDefault is where resolvers are asked that a file names without a port.
@@ -65,7 +67,7 @@ func isStub(server netip.Addr) bool { return slices.Contains(stubs, server) }
 // serversOf are those of a file in the format of resolv.conf. One that is missing has none.
 func (d *detection) serversOf(file string) ([]netip.Addr, error) {
 	content, err := os.ReadFile(d.Path(file))
-	return parseServers(content), unlessMissing(err)
+	return resolvconf.Parse(content).Servers, unlessMissing(err)
 }
 
 // ofDevices are the resolvers that NetworkManager has from its connections: its own files name CoreDNS as well.
@@ -132,7 +134,7 @@ func (d *detection) ofOpenresolv(ctx context.Context) ([]netip.Addr, error) {
 	var servers []netip.Addr
 	for record := range strings.SplitSeq("\n"+said, "\n# resolv.conf from ") {
 		if name, _, _ := strings.Cut(record, "\n"); strings.TrimSpace(name) != "meshvm" {
-			servers = append(servers, parseServers([]byte(record))...)
+			servers = append(servers, resolvconf.Parse([]byte(record)).Servers...)
 		}
 	}
 	return servers, nil

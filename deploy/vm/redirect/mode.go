@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/meshvm/meshvm/deploy/vm/redirect/resolvconf"
 )
 
 // mode is how one owner of resolution is told to ask CoreDNS. What it does to files and with commands is the same whenever it is done
@@ -60,7 +62,7 @@ func (m Machine) servers() ([]netip.Addr, error) {
 	if err != nil {
 		return nil, unlessMissing(err)
 	}
-	return parseServers(content), nil
+	return resolvconf.Parse(content).Servers, nil
 }
 
 // asksOnly says what is wrong where /etc/resolv.conf does not name CoreDNS, and nobody else.

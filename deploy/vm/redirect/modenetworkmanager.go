@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+
+	"github.com/meshvm/meshvm/deploy/vm/redirect/resolvconf"
 )
 
 // networkManagerMode is NetworkManager that writes /etc/resolv.conf itself. A global DNS configuration replaces what the connections
@@ -46,7 +48,7 @@ func (n networkManagerMode) apply(ctx context.Context, m Machine, p Plan, s *Sta
 	if err := m.remember(s); err != nil {
 		return err
 	}
-	changed, err := m.put(ctx, s, networkManagerFile, n.content(p, parseOptions(s.Before)))
+	changed, err := m.put(ctx, s, networkManagerFile, n.content(p, resolvconf.Parse(s.Before).Options))
 	if err != nil || !changed && s.settled {
 		return err
 	}
@@ -66,7 +68,7 @@ func (networkManagerMode) reread(ctx context.Context, m Machine) error {
 }
 
 func (n networkManagerMode) holds(m Machine, p Plan, s *State) ([]string, error) {
-	same, err := m.has(networkManagerFile, n.content(p, parseOptions(s.Before)))
+	same, err := m.has(networkManagerFile, n.content(p, resolvconf.Parse(s.Before).Options))
 	if err != nil {
 		return nil, err
 	}

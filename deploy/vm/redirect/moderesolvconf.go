@@ -4,6 +4,8 @@ import (
 	"context"
 	"path/filepath"
 	"strings"
+
+	"github.com/meshvm/meshvm/deploy/vm/redirect/resolvconf"
 )
 
 // resolvconfMode is a program of that name, of which there are two. Either keeps records by interface, and makes /etc/resolv.conf of
@@ -70,7 +72,7 @@ func (r resolvconfMode) apply(ctx context.Context, m Machine, p Plan, s *State) 
 	if err := m.expect(s, r.folders...); err != nil {
 		return err
 	}
-	changed, err := m.put(ctx, s, recordFile, r.content(p, parseOptions(s.Before)))
+	changed, err := m.put(ctx, s, recordFile, r.content(p, resolvconf.Parse(s.Before).Options))
 	if err != nil {
 		return err
 	}
@@ -84,7 +86,7 @@ func (r resolvconfMode) apply(ctx context.Context, m Machine, p Plan, s *State) 
 }
 
 func (r resolvconfMode) holds(m Machine, p Plan, s *State) ([]string, error) {
-	same, err := m.has(recordFile, r.content(p, parseOptions(s.Before)))
+	same, err := m.has(recordFile, r.content(p, resolvconf.Parse(s.Before).Options))
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/meshvm/meshvm/deploy/vm/redirect/resolvconf"
 )
 
 // systemdResolved is systemd-resolved with one file of ours in /run, so that a reboot forgets it. What holds for both of its modes was
@@ -175,7 +177,8 @@ func (m Machine) stubOverwritten(p Plan) ([]string, error) {
 	if err != nil {
 		return nil, unlessMissing(err)
 	}
-	servers, search := parseServers(content), parseSearch(content)
+	file := resolvconf.Parse(content)
+	servers, search := file.Servers, file.Search
 	if len(servers) == 0 || slices.ContainsFunc(servers, func(server netip.Addr) bool { return !isStub(server) }) {
 		return []string{stubFile + " does not name systemd-resolved any more"}, nil
 	}

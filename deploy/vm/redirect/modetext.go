@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/meshvm/meshvm/deploy/vm/redirect/resolvconf"
 )
 
 // marker is in the first line of an /etc/resolv.conf of ours, and in nobody else's.
@@ -13,38 +15,6 @@ const marker = "# Written by meshvm "
 
 // written says whether a resolv.conf is ours.
 func written(content []byte) bool { return bytes.HasPrefix(content, []byte(marker)) }
-
-// parseServers are the servers of a resolv.conf(5), in their order. What is no address is nobody's server.
-func parseServers(content []byte) []netip.Addr {
-	var servers []netip.Addr
-	for line := range strings.Lines(string(content)) {
-		if words := directive(line); len(words) > 1 && words[0] == "nameserver" {
-			if server, err := netip.ParseAddr(words[1]); err == nil {
-				servers = append(servers, server.Unmap())
-			}
-		}
-	}
-	return servers
-}
-
-// parseOptions are all options of a resolv.conf(5).
-func parseOptions(content []byte) []string {
-	var options []string
-	for line := range strings.Lines(string(content)) {
-		if words := directive(line); len(words) > 1 && words[0] == "options" {
-			options = append(options, words[1:]...)
-		}
-	}
-	return options
-}
-
-// directive are the words of a line up to a comment.
-func directive(line string) []string {
-	if comment := strings.IndexAny(line, "#;"); comment >= 0 {
-		line = line[:comment]
-	}
-	return strings.Fields(line)
-}
 
 // rewritten is a resolv.conf that names the servers and the search list, and else says what base says. Comments of a base that somebody
 // has generated would say that somebody has generated this one, too: they are left out.
@@ -72,7 +42,7 @@ func restored(current []byte, servers []netip.Addr) []byte {
 		servers = nil
 	}
 	for line := range strings.Lines(string(current)) {
-		words := directive(line)
+		words := resolvconf.Words(line)
 		switch {
 		case strings.HasPrefix(line, marker):
 		case len(words) > 0 && words[0] == "nameserver":
@@ -88,9 +58,9 @@ func restored(current []byte, servers []netip.Addr) []byte {
 // kept are the lines that stay: all but ours, servers and search lists.
 func kept(base []byte, generated bool) []byte {
 	var b bytes.Buffer
-	stub := slices.Contains(parseServers(base), netip.AddrFrom4([4]byte{127, 0, 0, 53}))
+	stub := slices.Contains(resolvconf.Parse(base).Servers, netip.AddrFrom4([4]byte{127, 0, 0, 53}))
 	for line := range strings.Lines(string(base)) {
-		words := directive(line)
+		words := resolvconf.Words(line)
 		switch {
 		case strings.HasPrefix(line, marker):
 			continue

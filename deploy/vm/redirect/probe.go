@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
@@ -16,8 +17,11 @@ import (
 const (
 	// askTimeout is how long one question may take. CoreDNS answers for the mesh from memory.
 	askTimeout = 2 * time.Second
-	// outsideTimeout is how long one may take that goes to somebody else: CoreDNS tries another upstream after some of it.
-	outsideTimeout = 5 * time.Second
+	// outsideTimeout is how long one may take that goes to somebody else. It is short, since until then a machine is without the names of
+	// the mesh whose resolvers do not answer; where CoreDNS finds one only after longer, Await asks again.
+	outsideTimeout = time.Second
+	// outsideAsked is how many of the upstreams are asked whether they answer.
+	outsideAsked = 3
 	// awaitPause is between two probes.
 	awaitPause = 250 * time.Millisecond
 )
@@ -25,7 +29,8 @@ const (
 // Probe asks CoreDNS, over UDP and over TCP, for a name of each zone that is the mesh's, and, where allNames come to it, for a name of
 // outside. The error says what it did not answer. Nobody is asked longer than a few seconds.
 //
-// A failure outside is none where the upstreams are known and do not answer either: the machine loses nothing by the redirect then.
+// A failure outside is none where the upstreams do not answer either, or none is known: the machine loses nothing by the redirect then,
+// and has at least the names of the mesh.
 func Probe(ctx context.Context, server netip.AddrPort, zones []string, allNames bool, upstreams []netip.AddrPort) error {
 	if len(zones) == 0 && !allNames {
 		return errors.New("CoreDNS serves no zone of the mesh, so there is nothing to ask it for")
@@ -44,19 +49,31 @@ func Probe(ctx context.Context, server netip.AddrPort, zones []string, allNames 
 	if failure == nil {
 		return nil
 	}
-	for _, upstream := range upstreams[:min(len(upstreams), 3)] {
-		if upstream != server && askOutside(ctx, upstream) == nil {
-			return fmt.Errorf("CoreDNS at %s does not answer for names outside the mesh, while %s does: %w", server, upstream, failure)
-		}
+	if better := answeringOutside(ctx, server, upstreams); better.IsValid() {
+		return fmt.Errorf("CoreDNS at %s does not answer for names outside the mesh, while %s does: %w", server, better, failure)
 	}
 	var refused *refusal
 	if errors.As(failure, &refused) && refused.code == dns.RcodeRefused {
 		return fmt.Errorf("CoreDNS at %s refuses names outside the mesh, so it has to forward them first: %w", server, failure)
 	}
-	if len(upstreams) == 0 {
-		return fmt.Errorf("CoreDNS at %s does not answer for names outside the mesh: %w", server, failure)
-	}
 	return nil
+}
+
+// answeringOutside is one of the upstreams that answers. All are asked at once, since they may fail together. Not valid: none does.
+func answeringOutside(ctx context.Context, server netip.AddrPort, upstreams []netip.AddrPort) netip.AddrPort {
+	asked := upstreams[:min(len(upstreams), outsideAsked)]
+	answers := make([]bool, len(asked))
+	var asking sync.WaitGroup
+	for i, upstream := range asked {
+		if upstream != server {
+			asking.Go(func() { answers[i] = askOutside(ctx, upstream) == nil })
+		}
+	}
+	asking.Wait()
+	if i := slices.Index(answers, true); i >= 0 {
+		return asked[i]
+	}
+	return netip.AddrPort{}
 }
 
 // Await probes for what Apply wants of CoreDNS until the answers are there or the context is done, and says then what was missing.

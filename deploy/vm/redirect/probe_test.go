@@ -57,18 +57,19 @@ func TestProbe(t *testing.T) {
 			}
 			reply(w, question, dns.RcodeNameError, "")
 		}, zones: zones},
-		"has no registry yet":                 {coreDNS: rcode(dns.RcodeServerFailure), zones: zones, want: "does not answer: cluster.local. SOA over udp: SERVFAIL"},
-		"is somebody else":                    {coreDNS: rcode(dns.RcodeNameError), zones: zones, want: "cluster.local. SOA over udp: NXDOMAIN"},
-		"has an empty answer":                 {coreDNS: rcode(dns.RcodeSuccess), zones: zones, want: "cluster.local. SOA: no such record"},
-		"all names":                           {coreDNS: outsideIs(dns.RcodeSuccess), zones: zones, allNames: true},
-		"all names, no zone":                  {coreDNS: outsideIs(dns.RcodeSuccess), allNames: true},
-		"all names, no such name":             {coreDNS: outsideIs(dns.RcodeNameError), zones: zones, allNames: true},
-		"all names, fails, upstreams unknown": {coreDNS: outsideIs(dns.RcodeServerFailure), zones: zones, allNames: true, want: "does not answer for names outside the mesh: . NS over udp: SERVFAIL"},
-		"all names, fails, upstream answers":  {coreDNS: outsideIs(dns.RcodeServerFailure), zones: zones, allNames: true, upstreams: []dns.HandlerFunc{rcode(dns.RcodeRefused), answerOutside}, want: "for names outside the mesh, while 127.0.0.1:"},
-		"all names, fails, as upstreams do":   {coreDNS: outsideIs(dns.RcodeServerFailure), zones: zones, allNames: true, upstreams: []dns.HandlerFunc{rcode(dns.RcodeServerFailure)}},
-		"all names, refuses, as upstreams do": {coreDNS: outsideIs(dns.RcodeRefused), zones: zones, allNames: true, upstreams: []dns.HandlerFunc{rcode(dns.RcodeRefused)}, want: "has to forward them first"},
-		"not all names, refuses those":        {coreDNS: outsideIs(dns.RcodeRefused), zones: zones},
-		"no zone, and not all names":          {coreDNS: answerMesh, want: "serves no zone of the mesh"},
+		"has no registry yet":                   {coreDNS: rcode(dns.RcodeServerFailure), zones: zones, want: "does not answer: cluster.local. SOA over udp: SERVFAIL"},
+		"is somebody else":                      {coreDNS: rcode(dns.RcodeNameError), zones: zones, want: "cluster.local. SOA over udp: NXDOMAIN"},
+		"has an empty answer":                   {coreDNS: rcode(dns.RcodeSuccess), zones: zones, want: "cluster.local. SOA: no such record"},
+		"all names":                             {coreDNS: outsideIs(dns.RcodeSuccess), zones: zones, allNames: true},
+		"all names, no zone":                    {coreDNS: outsideIs(dns.RcodeSuccess), allNames: true},
+		"all names, no such name":               {coreDNS: outsideIs(dns.RcodeNameError), zones: zones, allNames: true},
+		"all names, fails, upstreams unknown":   {coreDNS: outsideIs(dns.RcodeServerFailure), zones: zones, allNames: true},
+		"all names, refuses, upstreams unknown": {coreDNS: outsideIs(dns.RcodeRefused), zones: zones, allNames: true, want: "has to forward them first"},
+		"all names, fails, upstream answers":    {coreDNS: outsideIs(dns.RcodeServerFailure), zones: zones, allNames: true, upstreams: []dns.HandlerFunc{rcode(dns.RcodeRefused), answerOutside}, want: "for names outside the mesh, while 127.0.0.1:"},
+		"all names, fails, as upstreams do":     {coreDNS: outsideIs(dns.RcodeServerFailure), zones: zones, allNames: true, upstreams: []dns.HandlerFunc{rcode(dns.RcodeServerFailure)}},
+		"all names, refuses, as upstreams do":   {coreDNS: outsideIs(dns.RcodeRefused), zones: zones, allNames: true, upstreams: []dns.HandlerFunc{rcode(dns.RcodeRefused)}, want: "has to forward them first"},
+		"not all names, refuses those":          {coreDNS: outsideIs(dns.RcodeRefused), zones: zones},
+		"no zone, and not all names":            {coreDNS: answerMesh, want: "serves no zone of the mesh"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/meshvm/meshvm/deploy/vm/redirect/resolvconf"
 )
 
 // powerCut is what a boot after one finds early: /run is empty, and nobody runs yet.
@@ -37,7 +39,7 @@ func (w *owned) recover() Outcome {
 func (w *owned) gone() {
 	w.tb.Helper()
 	content := w.read(resolvConf)
-	if servers := parseServers([]byte(content)); len(servers) != 1 || servers[0] != w.resolver.Addr() || written([]byte(content)) {
+	if servers := resolvconf.Parse([]byte(content)).Servers; len(servers) != 1 || servers[0] != w.resolver.Addr() || written([]byte(content)) {
 		w.tb.Errorf("resolv.conf: got %q, want the machine's own", content)
 	}
 	if state, err := LoadState(w.Machine); state != nil || err != nil {

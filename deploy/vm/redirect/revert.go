@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/meshvm/meshvm/deploy/vm/redirect/resolvconf"
 )
 
 // Revert gives resolution back to its owner, who is asked to write its state anew where it can. It is the same after any Apply,
@@ -139,7 +141,7 @@ func (m Machine) upstreams() []netip.Addr {
 		if err != nil {
 			continue
 		}
-		if servers := slices.DeleteFunc(parseServers(content), netip.Addr.IsLoopback); len(servers) > 0 {
+		if servers := slices.DeleteFunc(resolvconf.Parse(content).Servers, netip.Addr.IsLoopback); len(servers) > 0 {
 			return servers
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/meshvm/meshvm/deploy/vm/redirect/resolvconf"
 )
 
 // lastUpstreamsFile has the upstreams as they were last known, over a boot as well.
@@ -48,7 +50,7 @@ func (m Machine) writeUpstreams(server netip.AddrPort, upstreams []netip.AddrPor
 		}
 		// Since then CoreDNS may have moved to where one of them was.
 		d := detection{server: server}
-		upstreams = d.others(parseServers(last))
+		upstreams = d.others(resolvconf.Parse(last).Servers)
 	} else if err := m.keepUpstreams(lastUpstreamsFile, upstreams); err != nil {
 		return nil, false, err
 	}
@@ -64,7 +66,7 @@ func (m Machine) writeUpstreams(server netip.AddrPort, upstreams []netip.AddrPor
 	if err := m.keepUpstreams(UpstreamsFile, named); err != nil {
 		return nil, false, err
 	}
-	return upstreams, !slices.Equal(parseServers(before), addresses(named)), nil
+	return upstreams, !slices.Equal(resolvconf.Parse(before).Servers, addresses(named)), nil
 }
 
 func addresses(servers []netip.AddrPort) []netip.Addr {

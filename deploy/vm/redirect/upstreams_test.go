@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/meshvm/meshvm/deploy/vm/redirect/resolvconf"
 )
 
 // resolving is a machine whose resolvers are looked for. No daemon runs, unless a test says so.
@@ -47,7 +49,7 @@ func (w *owned) update() ([]netip.AddrPort, bool) {
 func (w *owned) forwarded() string {
 	w.tb.Helper()
 	var names []string
-	for _, server := range parseServers([]byte(w.read(UpstreamsFile))) {
+	for _, server := range resolvconf.Parse([]byte(w.read(UpstreamsFile))).Servers {
 		names = append(names, server.String())
 	}
 	return strings.Join(names, " ")
@@ -142,7 +144,7 @@ func TestUpstreamsAreNoMoreThanForwardTakes(t *testing.T) {
 	}
 	w.write("/etc/resolv.conf", content)
 	upstreams, _ := w.update()
-	if got := len(parseServers([]byte(w.read(UpstreamsFile)))); got != maxUpstreams || len(upstreams) != maxUpstreams {
+	if got := len(resolvconf.Parse([]byte(w.read(UpstreamsFile))).Servers); got != maxUpstreams || len(upstreams) != maxUpstreams {
 		t.Errorf("Upstreams: got %d in the file, %d said, want %d", got, len(upstreams), maxUpstreams)
 	}
 }

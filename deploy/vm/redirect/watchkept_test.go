@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/meshvm/meshvm/deploy/vm/redirect/resolvconf"
 )
 
 // TestWatchKeepsAMachine has a DHCP client write resolv.conf, and the kernel tell of it.
@@ -44,7 +46,7 @@ func TestWatchKeepsAMachine(t *testing.T) {
 		}
 	}
 	asksCoreDNS := func() bool {
-		return slices.Equal(parseServers([]byte(w.read(resolvConf))), []netip.Addr{w.coreDNS.Addr()})
+		return slices.Equal(resolvconf.Parse([]byte(w.read(resolvConf))).Servers, []netip.Addr{w.coreDNS.Addr()})
 	}
 	until("The resolvers of the first network", func() bool { return w.forwarded() == "127.0.0.2" })
 
@@ -54,7 +56,7 @@ func TestWatchKeepsAMachine(t *testing.T) {
 	until("The resolvers of another network", func() bool { return w.forwarded() == "192.0.2.77" })
 	until("CoreDNS is asked again", asksCoreDNS)
 	until("The service manager knows", func() bool { return told.Load() == "STATUS=mode direct, names all" })
-	if got := parseSearch([]byte(w.read(resolvConf))); !slices.Contains(got, "other.example") || !slices.Contains(got, "vm.svc.cluster.local") {
+	if got := resolvconf.Parse([]byte(w.read(resolvConf))).Search; !slices.Contains(got, "other.example") || !slices.Contains(got, "vm.svc.cluster.local") {
 		t.Errorf("Search list: got %q, want the other network's and the mesh's", got)
 	}
 

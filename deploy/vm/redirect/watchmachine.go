@@ -2,6 +2,7 @@ package redirect
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -44,7 +45,16 @@ func (m keptMachine) decide(ctx context.Context, w Wish) (Plan, error) {
 	return Decide(facts, w)
 }
 
+// reloadTimeout is how long CoreDNS may take to forward to resolvers that have just become others.
+const reloadTimeout = 3 * time.Second
+
+// apply waits for CoreDNS to follow the resolvers, where Apply would refuse at once, to be tried again only after a pause.
 func (m keptMachine) apply(ctx context.Context, p Plan) error {
+	waiting, cancel := context.WithTimeout(ctx, reloadTimeout)
+	defer cancel()
+	if err := Await(waiting, p); err != nil {
+		return fmt.Errorf("apply a redirect by mode %s: %w", p.Mode, err)
+	}
 	m.keep = true
 	_, err := Apply(ctx, m.Machine, p)
 	return err
