@@ -207,11 +207,12 @@ func (a *application) change(ctx context.Context, boot string) error {
 	if err := a.transparent(ctx, was); err != nil {
 		return err
 	}
-	if err := verify(ctx, a.Machine, a.plan); err != nil {
-		return err
-	}
+	// First, since what somebody else has written meanwhile explains what verify finds.
 	if missing, err := a.missing(a.plan, s); err != nil || len(missing) > 0 {
 		return errors.Join(err, fmt.Errorf("all was done, and yet %s", strings.Join(missing, ", ")))
+	}
+	if err := verify(ctx, a.Machine, a.plan); err != nil {
+		return err
 	}
 	s.Applied = true
 	return s.save(a.Machine)

@@ -200,7 +200,7 @@ func (w *watching) defend(ctx context.Context, state *State, missing []string) {
 	w.log.Warn("applying again what others have changed", "changed", missing)
 	w.applyAnew(ctx, state, "apply again what others have changed")
 	if fighting {
-		what := fmt.Sprintf("since %s others have overwritten it more than %d times in %s: %s", w.budget.since.UTC().Format(time.RFC3339), budgetTimes, budgetWindow, missing[0])
+		what := fmt.Sprintf("since %s others have overwritten it more than %s: %s", w.budget.since.UTC().Format(time.RFC3339), w.budget.over, missing[0])
 		if what != state.Fight {
 			w.log.Error("somebody else writes the same: meshvm goes on ever more rarely", "changed", missing)
 			w.failed("remember the fight", w.resolution.fight(ctx, what))

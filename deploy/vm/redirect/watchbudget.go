@@ -1,11 +1,17 @@
 package redirect
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
-// Others may write what was applied, and write it again. After so many times in this window it is a fight, which nobody wins.
+// Others may write what was applied, and write it again. After so many times in a window it is a fight, which nobody wins. The long
+// window is for who writes so often that it is looked at once a second only.
 const (
 	budgetTimes  = 10
 	budgetWindow = 5 * time.Second
+	longTimes    = 30
+	longWindow   = time.Minute
 	// firstPause and longestPause bound how long a fight is left alone, twice as long each time.
 	firstPause   = 10 * time.Second
 	longestPause = 5 * time.Minute
@@ -20,6 +26,8 @@ type budget struct {
 	since, next time.Time
 	pause       time.Duration
 	last        time.Time
+	// over is what was spent: so many times in such a window.
+	over string
 }
 
 // spend asks for one more time. Pause is how long to wait instead: 0 means go on. Fighting: the budget was used up.
@@ -28,14 +36,19 @@ func (b *budget) spend(now time.Time) (pause time.Duration, fighting bool) {
 	if now.Before(b.next) {
 		return b.next.Sub(now), true
 	}
-	for len(b.spent) > 0 && now.Sub(b.spent[0]) >= budgetWindow {
+	for len(b.spent) > 0 && now.Sub(b.spent[0]) >= longWindow {
 		b.spent = b.spent[1:]
 	}
 	b.spent = append(b.spent, now)
-	if len(b.spent) < budgetTimes && b.since.IsZero() {
-		return 0, false
-	}
 	if b.since.IsZero() {
+		switch {
+		case len(b.spent) >= budgetTimes && now.Sub(b.spent[len(b.spent)-budgetTimes]) < budgetWindow:
+			b.over = fmt.Sprintf("%d times in %s", budgetTimes, budgetWindow)
+		case len(b.spent) >= longTimes:
+			b.over = fmt.Sprintf("%d times in %s", longTimes, longWindow)
+		default:
+			return 0, false
+		}
 		b.since = now
 	}
 	b.pause = min(max(2*b.pause, firstPause), longestPause)

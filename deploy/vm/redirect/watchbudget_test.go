@@ -83,3 +83,21 @@ func TestBudgetPauses(t *testing.T) {
 		}
 	}
 }
+
+// TestBudgetOfWhoNeverStops is overwritten whenever it is looked at, once a second.
+func TestBudgetOfWhoNeverStops(t *testing.T) {
+	var b budget
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for i := range longTimes {
+		if pause, fighting := b.spend(now); pause != 0 || fighting != (i == longTimes-1) {
+			t.Fatalf("Time %d: got a pause of %s, fighting %t, want none, and a fight from time %d on", i+1, pause, fighting, longTimes)
+		}
+		now = now.Add(time.Second)
+	}
+	if pause, fighting := b.spend(now); pause != firstPause-time.Second || !fighting {
+		t.Errorf("In the fight: got a pause of %s, fighting %t, want %s", pause, fighting, firstPause-time.Second)
+	}
+	if want := "30 times in 1m0s"; b.over != want {
+		t.Errorf("Over: got %q, want %q", b.over, want)
+	}
+}
