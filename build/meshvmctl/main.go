@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"text/tabwriter"
 
@@ -81,18 +82,28 @@ func runVersion(_ context.Context, args []string, stdout, stderr io.Writer) int 
 	return exitFound
 }
 
-func runHelp(_ context.Context, args []string, stdout, stderr io.Writer) int {
-	if asksHelp(args) {
-		args = nil
-	}
-	if len(args) > 0 {
-		fmt.Fprintf(stderr, "meshvmctl help: unexpected argument %q; try meshvmctl %s --help\n", args[0], args[0])
-		return exitUsage
+func runHelp(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && !asksHelp(args) {
+		return helpOn(ctx, args, stdout, stderr)
 	}
 	fmt.Fprint(stdout, "meshvmctl shows what the mesh's registry answers, and why, and makes what VMs need to join.\n\nUsage:\n  meshvmctl COMMAND [flags]\n\n")
 	printCommands(stdout, commands())
 	fmt.Fprint(stdout, "\nmeshvmctl COMMAND --help tells more about one.\n")
 	return exitFound
+}
+
+// helpOn prints the help of the command that has these names.
+func helpOn(ctx context.Context, names []string, stdout, stderr io.Writer) int {
+	path, c := "meshvmctl", command{commands: commands()}
+	for _, name := range names {
+		i := slices.IndexFunc(c.commands, func(below command) bool { return below.name == name })
+		if i < 0 {
+			fmt.Fprintf(stderr, "meshvmctl help: %s has no command %q%s\n", path, name, suggestion(c.commands, name))
+			return exitUsage
+		}
+		path, c = path+" "+name, c.commands[i]
+	}
+	return c.runs(path)(ctx, []string{"--help"}, stdout, stderr)
 }
 
 func asksHelp(args []string) bool {

@@ -437,7 +437,9 @@ func TestBadUsage(t *testing.T) {
 		"inspect in a format":       {[]string{"token", "inspect", "x", "-o", "yaml"}, `--output "yaml"`},
 		"inspect in the past":       {[]string{"token", "inspect", "x", "--within", "-1s"}, "--within -1s"},
 		"version of what":           {[]string{"version", "x"}, `unexpected argument "x"`},
-		"help on what":              {[]string{"help", "lookup"}, "try meshvmctl lookup --help"},
+		"help on what":              {[]string{"help", "lokup"}, `meshvmctl has no command "lokup": did you mean lookup?`},
+		"help below what":           {[]string{"help", "redirect", "aply"}, `meshvmctl redirect has no command "aply": did you mean apply?`},
+		"help below nothing":        {[]string{"help", "lookup", "name"}, `meshvmctl lookup has no command "name"`},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -460,6 +462,8 @@ func TestHelpAndVersion(t *testing.T) {
 		"token --help":         {"Exit codes:", "--out FILE", "inspect FILE"},
 		"token inspect --help": {"Exit codes:", "--within"},
 		"status --help":        {"Exit codes:", "--socket SOCKET"},
+		"help redirect":        {"meshvmctl redirect COMMAND", "apply"},
+		"help redirect apply":  {"Exit codes:", "--all-names"},
 		"lookup --help":        {"Exit codes:", "--tls-server-name NAME", "--timeout"},
 	} {
 		t.Run(args, func(t *testing.T) {

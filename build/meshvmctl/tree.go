@@ -67,10 +67,7 @@ func (i *invocation) cobra(parent string, c command) *cobra.Command {
 	for _, below := range c.commands {
 		made.AddCommand(i.cobra(path, below))
 	}
-	run := c.run
-	if run == nil {
-		run = group(path, c)
-	}
+	run := c.runs(path)
 	made.RunE = func(done *cobra.Command, args []string) error {
 		i.code = run(done.Context(), args, i.stdout, i.stderr)
 		return nil
@@ -91,6 +88,14 @@ func (i *invocation) runRoot(ctx context.Context, args []string, stdout, stderr 
 	}
 	fmt.Fprintf(stderr, "meshvmctl: unknown command %q%s (see meshvmctl help)\n", args[0], suggestion(commands(), args[0]))
 	return exitUsage
+}
+
+// runs is what a command does: by itself, or by those below it.
+func (c command) runs(path string) func(context.Context, []string, io.Writer, io.Writer) int {
+	if c.run == nil {
+		return group(path, c)
+	}
+	return c.run
 }
 
 // group runs a command that only has others below it.
