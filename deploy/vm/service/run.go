@@ -93,12 +93,11 @@ func serve(stdout io.Writer) error {
 	announcer := announce(manager)
 	go signals.handle(func() error {
 		announcer.stop()
+		var errs []error
 		if offerer != nil {
-			if err := offerer.Close(); err != nil {
-				return err
-			}
+			errs = append(errs, offerer.Close())
 		}
-		return errors.Join(upstreams.close(), kept.handOver())
+		return errors.Join(append(errs, upstreams.close(), kept.handOver())...)
 	})
 	instance.Wait()
 	select {} // the process ends by a signal, and the servers before it

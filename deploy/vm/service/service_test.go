@@ -361,6 +361,19 @@ func TestReloadGoesOnAfterUSR1(t *testing.T) {
 	}
 }
 
+// TestEndAmongOtherSignals: to end is not forgotten over signals that came before and have not been dealt with.
+func TestEndAmongOtherSignals(t *testing.T) {
+	address, manager := programs.FreeAddress(t), newServiceManager(t)
+	p := manager.start(programs.Corefile(t, corefile(t, address, programs.Upstream(t))))
+	eventually(t, "ready", func() bool { return manager.heard("READY=1") })
+	for range 50 {
+		if err := errors.Join(p.command.Process.Signal(syscall.SIGUSR1), p.command.Process.Signal(syscall.SIGHUP)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.stop()
+}
+
 // TestWithoutServiceManager: CoreDNS runs by hand as ever.
 func TestWithoutServiceManager(t *testing.T) {
 	address := programs.FreeAddress(t)

@@ -11,10 +11,11 @@ import (
 )
 
 // Caddy has its own handling of signals. Its SIGUSR1 forgets every event hook, so that no edit of the Corefile is noticed after it,
-// nor a socket left with the service manager. Otherwise this one is the same.
+// nor a socket left with the service manager; and a SIGTERM among other signals may be lost. Otherwise this one is the same.
 
-// trapped are the signals of this process from now on.
-type trapped chan os.Signal
+// trapped are the signals of this process from now on. Those that end it have room of their own: what a full channel has no room for
+// is lost, and while the Corefile is loaded again any number of others may come.
+type trapped struct{ ends, others chan os.Signal }
 
 // Exit codes, as caddy has them.
 const (
@@ -24,41 +25,46 @@ const (
 )
 
 func trapSignals() trapped {
-	t := make(trapped, 1)
-	signal.Notify(t, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	t := trapped{ends: make(chan os.Signal, 2), others: make(chan os.Signal, 1)}
+	signal.Notify(t.ends, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
+	signal.Notify(t.others, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	return t
 }
 
 // handle does what signals ask for. At the end it calls last, once, before the servers stop.
 func (t trapped) handle(last func() error) {
-	for s := range t {
-		switch s {
-		case syscall.SIGHUP:
-			// Sent by terminals that go away.
-		case syscall.SIGQUIT:
-			logger.Info("SIGQUIT: ending at once")
-			exit(0)
-		case syscall.SIGUSR1:
-			logger.Info("SIGUSR1: reloading")
-			if err := reread(); err != nil {
-				logger.Errorf("SIGUSR1: %v", err)
+	for {
+		select {
+		case s := <-t.ends:
+			if s == syscall.SIGQUIT {
+				logger.Info("SIGQUIT: ending at once")
+				exit(0)
 			}
-		case syscall.SIGUSR2:
-			logger.Info("SIGUSR2: upgrading")
-			if err := caddy.Upgrade(); err != nil {
-				logger.Errorf("SIGUSR2: %v", err)
-			}
-		default:
 			logger.Infof("%s: ending", name(s))
 			go func() { exit(shutdown(name(s), last)) }()
 			t.impatient()
+		case s := <-t.others:
+			switch s {
+			case syscall.SIGHUP:
+				// Sent by terminals that go away.
+			case syscall.SIGUSR1:
+				logger.Info("SIGUSR1: reloading")
+				if err := reread(); err != nil {
+					logger.Errorf("SIGUSR1: %v", err)
+				}
+			case syscall.SIGUSR2:
+				logger.Info("SIGUSR2: upgrading")
+				if err := caddy.Upgrade(); err != nil {
+					logger.Errorf("SIGUSR2: %v", err)
+				}
+			}
 		}
 	}
 }
 
 // impatient waits while the process ends, or until somebody insists.
 func (t trapped) impatient() {
-	for s := range t {
+	for s := range t.ends {
 		if s == os.Interrupt || s == syscall.SIGQUIT {
 			logger.Infof("%s: ending at once", name(s))
 			exit(exitForced)
