@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"sync/atomic"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -75,6 +76,7 @@ func serve(stdout io.Writer) error {
 		if event != caddy.InstanceStartupEvent || !isInstance || instance.Caddyfile().ServerType() != serverType {
 			return nil
 		}
+		serving.Store(instance)
 		upstreams.follow(instance)
 		return errors.Join(meshvm.ReleaseAddresses(), kept.keep(instance))
 	})
@@ -115,8 +117,15 @@ func banner() string {
 	return fmt.Sprintf("%s-%s\n%s/%s, %s, %s\n", caddy.AppName, caddy.AppVersion, runtime.GOOS, runtime.GOARCH, runtime.Version(), coremain.GitCommit)
 }
 
-// current is the instance that serves. Nil: none does any more.
-func current() *caddy.Instance {
+// serving is the instance that began to serve last. Caddy's list has others too, of which one is about to begin or will fail to, and
+// is not for other goroutines than the one that changes it.
+var serving atomic.Pointer[caddy.Instance]
+
+// current is the instance that serves. Nil: none has begun to.
+func current() *caddy.Instance { return serving.Load() }
+
+// newest is the instance that was set up last, if only in part, for who has just set one up.
+func newest() *caddy.Instance {
 	all := slices.DeleteFunc(slices.Clone(caddy.Instances()), func(i *caddy.Instance) bool { return i.Caddyfile() == nil || i.Caddyfile().ServerType() != serverType })
 	if len(all) == 0 {
 		return nil

@@ -122,14 +122,14 @@ func restart(corefile caddy.Input) error {
 	defer restarts.Unlock()
 	before := current()
 	if before == nil {
-		return nil // it is ending
+		return nil // nothing serves yet
 	}
 	after, err := before.Restart(corefile)
 	if err != nil {
 		return err
 	}
 	for _, other := range append([]*caddy.Instance{}, caddy.Instances()...) {
-		if other != after && other != current() {
+		if other != after && other != newest() {
 			if err := other.Stop(); err != nil {
 				return err
 			}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/caddy/caddyfile"
+	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/fsnotify/fsnotify"
 	"github.com/miekg/dns"
 )
@@ -23,8 +24,13 @@ const settle = 200 * time.Millisecond
 type upstreams struct {
 	watcher *fsnotify.Watcher
 	running sync.WaitGroup
+	// begun has one in it when an instance has begun to serve.
+	begun chan struct{}
 
 	mu sync.Mutex
+	// next is an instance that is being set up, and nextFiles what its files held before that.
+	next      *caddy.Instance
+	nextFiles map[string][]string
 	// files are those of the instance that serves, with what they held when it began.
 	files map[string][]string
 }
@@ -34,8 +40,13 @@ func newUpstreams() (*upstreams, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch the files that are forwarded by: %w", err)
 	}
-	u := &upstreams{watcher: watcher, files: map[string][]string{}}
+	u := &upstreams{watcher: watcher, begun: make(chan struct{}, 1), files: map[string][]string{}}
 	u.running.Go(u.run)
+	// Once its first plugin is set up, and so before forward is.
+	caddy.RegisterParsingCallback(serverType, dnsserver.Directives[0], func(caddy.Context) error {
+		u.prepare(newest())
+		return nil
+	})
 	return u, nil
 }
 
@@ -45,8 +56,44 @@ func (u *upstreams) close() error {
 	return err
 }
 
+// prepare reads the files of an instance before forward does. What changes while the instance is set up, as long as that takes, is
+// then known for a change.
+func (u *upstreams) prepare(instance *caddy.Instance) {
+	if instance == nil {
+		return
+	}
+	files := resolvers(instance)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.next, u.nextFiles = instance, files
+}
+
 // follow looks at the files of an instance from now on.
 func (u *upstreams) follow(instance *caddy.Instance) {
+	u.mu.Lock()
+	files, prepared := u.nextFiles, u.next == instance
+	u.mu.Unlock()
+	if !prepared {
+		files = resolvers(instance)
+	}
+	for path := range files {
+		// The folder, since the file is replaced as a whole.
+		if err := u.watcher.Add(filepath.Dir(path)); err != nil {
+			logger.Warningf("Not following %s: %v", path, err)
+			delete(files, path)
+		}
+	}
+	u.mu.Lock()
+	u.files, u.next, u.nextFiles = files, nil, nil
+	u.mu.Unlock()
+	select {
+	case u.begun <- struct{}{}:
+	default: // it will be compared anyway
+	}
+}
+
+// resolvers are what the files of an instance name.
+func resolvers(instance *caddy.Instance) map[string][]string {
 	files := map[string][]string{}
 	for _, path := range forwardFiles(instance.Caddyfile()) {
 		servers, err := nameservers(path)
@@ -54,16 +101,9 @@ func (u *upstreams) follow(instance *caddy.Instance) {
 			logger.Warningf("Not following %s: %v", path, err)
 			continue
 		}
-		// The folder, since the file is replaced as a whole.
-		if err := u.watcher.Add(filepath.Dir(path)); err != nil {
-			logger.Warningf("Not following %s: %v", path, err)
-			continue
-		}
 		files[path] = servers
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.files = files
+	return files
 }
 
 func (u *upstreams) run() {
@@ -84,6 +124,8 @@ func (u *upstreams) run() {
 			}
 			logger.Warningf("Watching the files that are forwarded by: %v", err)
 			timer.Reset(settle) // an event may have been lost
+		case <-u.begun:
+			timer.Reset(settle)
 		case <-timer.C:
 			u.compare()
 		}
