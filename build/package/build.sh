@@ -11,13 +11,7 @@ shift 2
 : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || echo 0)}"
 export SOURCE_DATE_EPOCH
 
-# A package's version begins with a digit. What is between two releases is newer than the first: 1.2.3+4.g5678abc.
-case $version in
-v[0-9]*) VERSION=${version#v} ;;
-[0-9]*.[0-9]*) VERSION=$version ;;
-*) VERSION=0.0.0+$version ;;
-esac
-VERSION=$(printf %s "$VERSION" | tr - .)
+VERSION=$(sh build/package/version.sh "$version")
 RELEASE=1
 export VERSION RELEASE
 

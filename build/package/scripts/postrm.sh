@@ -15,6 +15,13 @@ purge)
 esac
 case "$1" in
 purge | 0)
+	# What rpm leaves there, such as the token, is not for whoever gets the numbers of the user and the group next.
+	if [ -d /etc/meshvm ] && getent group meshvm >/dev/null; then
+		chown -hR --from=:meshvm :root /etc/meshvm
+	fi
+	if [ -d /etc/meshvm ] && getent passwd meshvm >/dev/null; then
+		chown -hR --from=meshvm root /etc/meshvm
+	fi
 	if getent passwd meshvm >/dev/null; then
 		userdel meshvm || true
 	fi

@@ -7,8 +7,11 @@ remove | 0) ;;
 *) exit 0 ;;
 esac
 
+# An image, in which systemd does not run, has units enabled too.
+now=
 if [ -d /run/systemd/system ]; then
-	systemctl --no-reload disable --now meshvm-redirect.service meshvm.service meshvm-redirect-recover.service || true
+	now=--now
 fi
+systemctl --no-reload disable $now meshvm-redirect.service meshvm.service meshvm-redirect-recover.service || true
 # Also where the units do not run, or somebody has redirected by hand.
 meshvmctl redirect revert
