@@ -97,13 +97,17 @@ func (m Machine) prepare(ctx context.Context, b Bundle, wish Wish) (Outcome, err
 	return Outcome{Changed: installed.Changed}, nil
 }
 
-// unit is how a unit stands.
-type unit struct{ active, enabled bool }
+// unit is how a unit stands. One that is starting may be so for as long as something is missing, and is as little to be stopped as one
+// that is active.
+type unit struct{ active, starting, enabled bool }
 
 type units struct{ service, redirect, atBoot unit }
 
 func (m Machine) standing(ctx context.Context) units {
-	of := func(name string) unit { return unit{m.is(ctx, "is-active", name), m.is(ctx, "is-enabled", name)} }
+	of := func(name string) unit {
+		said, err := m.run(ctx, "systemctl", "is-active", name)
+		return unit{active: err == nil, starting: err != nil && strings.TrimSpace(string(said)) == "activating", enabled: m.is(ctx, "is-enabled", name)}
+	}
 	return units{of(serviceUnit), of(redirectUnit), of(recoverUnit)}
 }
 
@@ -113,7 +117,7 @@ func (m Machine) start(ctx context.Context, name string, before unit, changed bo
 		return err
 	}
 	verb := "start"
-	if before.active && changed {
+	if (before.active || before.starting) && changed {
 		verb = "restart"
 	}
 	return m.systemctl(ctx, verb, name)
@@ -127,7 +131,7 @@ func (m Machine) putBack(ctx context.Context, before units, installed *Installed
 		if !was.enabled {
 			failures = append(failures, m.systemctl(ctx, "disable", name))
 		}
-		if !was.active {
+		if !was.active && !was.starting {
 			failures = append(failures, m.systemctl(ctx, "stop", name))
 		}
 	}
@@ -137,12 +141,17 @@ func (m Machine) putBack(ctx context.Context, before units, installed *Installed
 	}
 	stop(serviceUnit, before.service)
 	failures = append(failures, installed.Undo())
-	if before.service.active && changed {
-		failures = append(failures, m.systemctl(ctx, "restart", serviceUnit))
+	restart := func(name string, was unit) {
+		switch {
+		case was.active && changed:
+			failures = append(failures, m.systemctl(ctx, "restart", name))
+		case was.starting:
+			// It was not ready before, and need not be now.
+			failures = append(failures, m.systemctl(ctx, "restart", "--no-block", name))
+		}
 	}
-	if before.redirect.active && changed {
-		failures = append(failures, m.systemctl(ctx, "restart", redirectUnit))
-	}
+	restart(serviceUnit, before.service)
+	restart(redirectUnit, before.redirect)
 	return errors.Join(failures...)
 }
 

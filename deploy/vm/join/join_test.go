@@ -28,10 +28,12 @@ type vm struct {
 	mutex   sync.Mutex
 	running map[string]bool
 	enabled map[string]bool
-	ran     []string
-	fails   string // what systemctl or getent refuses
-	mirror  status.Mirror
-	dns     string
+	// starts is a unit that is starting, and not ready yet.
+	starts string
+	ran    []string
+	fails  string // what systemctl or getent refuses
+	mirror status.Mirror
+	dns    string
 }
 
 func newVM(t *testing.T) *vm {
@@ -97,6 +99,9 @@ func (v *vm) run(_ context.Context, name string, arguments ...string) ([]byte, e
 	unit := arguments[len(arguments)-1]
 	switch arguments[0] {
 	case "is-active", "is-enabled":
+		if arguments[0] == "is-active" && unit == v.starts {
+			return []byte("activating\n"), errors.New("exit status 3")
+		}
 		if !map[string]map[string]bool{"is-active": v.running, "is-enabled": v.enabled}[arguments[0]][unit] {
 			return nil, errors.New("exit status 3")
 		}
@@ -214,5 +219,22 @@ func TestJoinFails(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestJoinFailsWhileStarting: a service that waits for what it needs goes on to when it is not to join after all.
+func TestJoinFailsWhileStarting(t *testing.T) {
+	v := newVM(t)
+	v.enabled[serviceUnit], v.running[serviceUnit], v.starts = true, true, serviceUnit
+	v.mirror.Synced = false
+	if _, err := v.Join(t.Context(), goodBundle(t), Wish{Wait: time.Second}); err == nil {
+		t.Fatal("joined without a syncer, want an error")
+	}
+	if got, want := on(v.running), []string{serviceUnit}; !slices.Equal(got, want) {
+		t.Errorf("Running: got %q, want %q", got, want)
+	}
+	want := []string{"enable " + serviceUnit, "restart " + serviceUnit, "disable " + redirectUnit, "stop " + redirectUnit, "disable " + recoverUnit, "restart --no-block " + serviceUnit}
+	if !slices.Equal(v.ran, want) {
+		t.Errorf("Ran: got %q, want %q", v.ran, want)
 	}
 }
