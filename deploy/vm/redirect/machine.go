@@ -2,9 +2,11 @@ package redirect
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os/exec"
 	"path/filepath"
+	"time"
 )
 
 // Machine is the machine whose resolution is redirected. The zero Machine is the one that this process runs on.
@@ -32,8 +34,17 @@ func (m Machine) run(ctx context.Context, name string, args ...string) ([]byte, 
 	if m.Run != nil {
 		return m.Run(ctx, name, args...)
 	}
-	return exec.CommandContext(ctx, name, args...).CombinedOutput() // #nosec G204 -- names and arguments are this package's own
+	command := exec.CommandContext(ctx, name, args...) // #nosec G204 -- names and arguments are this package's own
+	command.WaitDelay = lingering
+	output, err := command.CombinedOutput()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		return output, nil // It has done what it was to do.
+	}
+	return output, err
 }
+
+// lingering is how long a command's output is waited for after its end: a hook of resolvconf may leave a daemon that keeps it open.
+const lingering = time.Second
 
 // Files of this package. Both folders belong to root, since CoreDNS's user must not lead root astray by a link in its own.
 const (

@@ -43,7 +43,8 @@ func ownerOf(f Facts) Mode {
 }
 
 func (m Machine) writeUpstreams(server netip.AddrPort, upstreams []netip.AddrPort) ([]netip.AddrPort, bool, error) {
-	if len(upstreams) == 0 {
+	known := upstreams
+	if len(known) == 0 {
 		last, err := os.ReadFile(m.Path(lastUpstreamsFile))
 		if unlessMissing(err) != nil {
 			return nil, false, fmt.Errorf("read the resolvers that were known last: %w", err)
@@ -51,8 +52,6 @@ func (m Machine) writeUpstreams(server netip.AddrPort, upstreams []netip.AddrPor
 		// Since then CoreDNS may have moved to where one of them was.
 		d := detection{server: server}
 		upstreams = d.others(resolvconf.Parse(last).Servers)
-	} else if err := m.keepUpstreams(lastUpstreamsFile, upstreams); err != nil {
-		return nil, false, err
 	}
 	upstreams = upstreams[:min(len(upstreams), maxUpstreams)]
 	before, err := os.ReadFile(m.Path(UpstreamsFile))
@@ -65,6 +64,12 @@ func (m Machine) writeUpstreams(server netip.AddrPort, upstreams []netip.AddrPor
 	}
 	if err := m.keepUpstreams(UpstreamsFile, named); err != nil {
 		return nil, false, err
+	}
+	// Last, since CoreDNS needs the other one, and a disk may be full.
+	if len(known) > 0 {
+		if err := m.keepUpstreams(lastUpstreamsFile, known); err != nil {
+			return nil, false, err
+		}
 	}
 	return upstreams, !slices.Equal(resolvconf.Parse(before).Servers, addresses(named)), nil
 }

@@ -226,6 +226,18 @@ func TestUpstreamsKeepTheLastWhereNobodyCanTell(t *testing.T) {
 	}
 }
 
+// TestUpstreamsOfAFullDisk: what is remembered over a boot cannot be written, and CoreDNS has its file all the same.
+func TestUpstreamsOfAFullDisk(t *testing.T) {
+	w := resolving(t)
+	w.write(lastUpstreamsFile+"/folder", "")
+	if _, _, err := WriteUpstreams(t.Context(), w.Machine, packaged); err == nil {
+		t.Error("WriteUpstreams: got no error, want one")
+	}
+	if got, want := w.forwarded(), "192.0.2.1 2001:db8::1"; got != want {
+		t.Errorf("CoreDNS forwards to: got %q, want %q", got, want)
+	}
+}
+
 // TestUpstreamsCanBeRead holds that CoreDNS's user reads what root writes, whatever the umask is.
 func TestUpstreamsCanBeRead(t *testing.T) {
 	w := resolving(t)

@@ -20,6 +20,9 @@ import (
 // patience bounds each side of an exchange.
 const patience = 5 * time.Second
 
+// pause follows a connection that could not be accepted.
+const pause = time.Second
+
 // most is how many sockets are offered, as many as one message may carry.
 const most = 253
 
@@ -27,6 +30,7 @@ const most = 253
 type Offerer struct {
 	listener *net.UnixListener
 	running  sync.WaitGroup
+	closed   chan struct{}
 }
 
 // Offer hands what sockets returns, file descriptors, to everybody who connects to path, until Close. Only the user of this process
@@ -42,21 +46,33 @@ func Offer(path string, sockets func() ([]int, error)) (*Offerer, error) {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("offer sockets: %w", err), listener.Close())
 	}
-	o := &Offerer{listener: listener}
-	o.running.Go(func() {
-		for {
-			connection, err := listener.AcceptUnix()
-			if err != nil {
-				return // closed
-			}
-			_ = hand(connection, sockets) // who asked sees that nothing came
-		}
-	})
+	o := &Offerer{listener: listener, closed: make(chan struct{})}
+	o.running.Go(func() { o.serve(sockets) })
 	return o, nil
 }
 
-// Close ends the offer.
+func (o *Offerer) serve(sockets func() ([]int, error)) {
+	for {
+		connection, err := o.listener.AcceptUnix()
+		switch {
+		case err == nil:
+			_ = hand(connection, sockets) // who asked sees that nothing came
+			continue
+		case errors.Is(err, net.ErrClosed):
+			return
+		}
+		// The process may have no file descriptor left for a moment.
+		select {
+		case <-time.After(pause):
+		case <-o.closed:
+			return
+		}
+	}
+}
+
+// Close ends the offer. It is called once.
 func (o *Offerer) Close() error {
+	close(o.closed)
 	err := o.listener.Close()
 	o.running.Wait()
 	return err

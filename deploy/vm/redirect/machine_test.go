@@ -1,0 +1,28 @@
+package redirect
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// TestRunLeavesADaemon runs a hook whose daemon keeps the hook's output open: the hook has done what it was to do.
+func TestRunLeavesADaemon(t *testing.T) {
+	output, err := Machine{}.run(t.Context(), "sh", "-c", "sleep 60 & echo $!")
+	if err != nil {
+		t.Fatalf("run: got %v, want nil", err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(output)))
+	if err != nil {
+		t.Fatalf("Output: got %q, want the daemon's number", output)
+	}
+	daemon, err := os.FindProcess(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// It would be gone had the hook been waited for until its output was closed.
+	if err := daemon.Kill(); err != nil {
+		t.Errorf("End the daemon: got %v, want it to run", err)
+	}
+}
