@@ -119,7 +119,7 @@ func (p *redirectPlan) print(w io.Writer, plan redirect.Plan) error {
 	for _, rejected := range plan.Rejected {
 		row("not", string(rejected.Mode)+": "+rejected.Why)
 	}
-	if plan.Mode != redirect.None {
+	if plan.Mode != redirect.None || plan.Transparent {
 		row("names", redirectedNames(&plan))
 		if len(plan.Missed) > 0 {
 			row("missed", strings.Join(plan.Missed, " "))

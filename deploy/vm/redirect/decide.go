@@ -37,12 +37,16 @@ func Decide(f Facts, w Wish) (Plan, error) {
 	} else {
 		p.pick(choices)
 	}
-	if p.Mode == None {
+	switch {
+	case p.Mode != None:
+		p.Upstreams = f.Upstreams[p.Mode]
+		p.search(f, w)
+	case p.Transparent:
+		p.Upstreams = f.Upstreams[ownerOf(f)] // CoreDNS forwards to them, though nobody is told to ask it.
+	default:
 		return p, nil
 	}
-	p.Upstreams = f.Upstreams[p.Mode]
 	p.route(w)
-	p.search(f, w)
 	p.warn(f, w)
 	return p, nil
 }
@@ -232,6 +236,9 @@ func (p *Plan) warn(f Facts, w Wish) {
 	}
 	if p.Transparent && !p.Server6.IsValid() && p.Server.Addr().Is4() {
 		warn("CoreDNS does not listen at ::1, so questions that programs send to resolvers by IPv6 are left alone: have the Corefile say bind 127.0.0.1 ::1")
+	}
+	if p.Transparent && p.Mode == None && f.Resolved.Running {
+		warn("systemd-resolved goes on asking the machine's own resolvers, and so does the C library where nsswitch.conf has it ask systemd-resolved")
 	}
 	if p.Transparent {
 		warn("questions that this machine forwards, as those of containers with a network of their own, are left alone")

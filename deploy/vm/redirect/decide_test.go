@@ -223,6 +223,31 @@ func TestDecideNames(t *testing.T) {
 	}
 }
 
+// TestDecideTransparentAlone: rules of nftables send CoreDNS every name also where resolution is left to its owner, whose resolvers
+// CoreDNS forwards to.
+func TestDecideTransparentAlone(t *testing.T) {
+	resolver := []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:53")}
+	facts := Facts{ResolvConf: names127("10.0.0.1"), Resolved: Daemon{Running: true}, Upstreams: map[Mode][]netip.AddrPort{Direct: resolver}, IstioCapture: true}
+	facts.ResolvConf.Search = []string{"corp.example"}
+	w := meshWish()
+	w.Mode, w.Transparent = None, true
+	p, err := Decide(facts, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Mode != None || !p.AllNames || !slices.Equal(p.Upstreams, resolver) {
+		t.Errorf("Plan: got mode %s, all names %t, upstreams %v; want %s, all names and %v", p.Mode, p.AllNames, p.Upstreams, None, resolver)
+	}
+	if len(p.Search) > 0 {
+		t.Errorf("Search: got %q, want none, since nobody's search list is changed", p.Search)
+	}
+	for _, want := range []string{"::1", "systemd-resolved goes on", "ISTIO_META_DNS_CAPTURE"} {
+		if warned := strings.Join(p.Warnings, "\n"); !strings.Contains(warned, want) {
+			t.Errorf("Warnings: got %q, want %q among them", warned, want)
+		}
+	}
+}
+
 // TestDecideSearch: the machine's own domains stay in front.
 func TestDecideSearch(t *testing.T) {
 	tests := []struct {
