@@ -93,6 +93,10 @@ func (a *redirectApply) apply(ctx context.Context) (redirect.Plan, redirect.Outc
 		return redirect.Plan{}, before, err
 	}
 	if plan.Mode != redirect.None || plan.Transparent {
+		// CoreDNS may have started before the network. Who follows it from then on starts after this.
+		if _, _, err := redirect.WriteUpstreams(ctx, a.machine, plan.Server); err != nil {
+			before.Warnings = append(before.Warnings, err.Error())
+		}
 		if err := redirect.Await(waiting, plan); err != nil {
 			return plan, before, fmt.Errorf("within %s: %w", a.wait, err)
 		}

@@ -22,6 +22,12 @@ import (
 // serveMesh is a CoreDNS that answers for a mesh, and says so at a socket.
 func serveMesh(t *testing.T) (server netip.AddrPort, socket string) {
 	t.Helper()
+	return serveMeshForwarding(t, func() bool { return true })
+}
+
+// serveMeshForwarding refuses names outside the mesh unless it forwards.
+func serveMeshForwarding(t *testing.T, forwards func() bool) (server netip.AddrPort, socket string) {
+	t.Helper()
 	stream := listen(t)
 	packets, err := net.ListenPacket("udp", stream.Addr().String())
 	if err != nil {
@@ -31,6 +37,8 @@ func serveMesh(t *testing.T) (server netip.AddrPort, socket string) {
 		reply := new(dns.Msg).SetReply(question)
 		if question.Question[0].Qtype == dns.TypeTXT {
 			reply.Answer = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: question.Question[0].Name, Rrtype: dns.TypeTXT, Class: dns.ClassINET}, Txt: []string{"1.1.0"}}}
+		} else if !forwards() {
+			reply.Rcode = dns.RcodeRefused
 		}
 		_ = w.WriteMsg(reply)
 	})
@@ -160,6 +168,21 @@ func TestRedirect(t *testing.T) {
 	step("revert with a torn state", exitDone, "name resolution is this machine's own again\n", revert)
 	if !strings.Contains(failures.String(), "warning: "+machine.Path(redirect.StateFile)+" cannot be used: it is torn") {
 		t.Errorf("Warnings: got %q, want the torn state", failures.String())
+	}
+}
+
+// TestRedirectAfterTheNetworkCame holds that CoreDNS, which started before there was a network, is told of the machine's resolvers: nobody
+// else does before a redirect is in force, and none comes into force while CoreDNS forwards to nobody.
+func TestRedirectAfterTheNetworkCame(t *testing.T) {
+	machine := resolvedMachine(t)
+	_, socket := serveMeshForwarding(t, func() bool {
+		content, err := os.ReadFile(machine.Path(redirect.UpstreamsFile))
+		return err == nil && strings.Contains(string(content), "nameserver 192.0.2.53\n")
+	})
+	var out, failures bytes.Buffer
+	a := redirectApply{machine: machine, decide: decideRedirect}
+	if code := a.run(t.Context(), []string{"--all-names", "--wait", "0", "--socket", socket}, &out, &failures); code != exitDone {
+		t.Errorf("Apply: got %d, %q; want %d", code, failures.String(), exitDone)
 	}
 }
 
