@@ -141,8 +141,7 @@ func (d direct) revert(ctx context.Context, m Machine, s *State) error {
 	if unlessMissing(err) != nil {
 		return fmt.Errorf("read %s: %w", resolvConf, err)
 	}
-	// A rewrite in place that was killed leaves a mixture that nobody can tell the author of.
-	torn := s != nil && !s.Applied && s.Backup != nil && s.Backup.InPlace && !bytes.Equal(current, s.Backup.Content)
+	torn := s != nil && d.torn(current, s)
 	if !written(current) && !torn {
 		return nil // Somebody else has written it since, for the network of today.
 	}
@@ -152,6 +151,25 @@ func (d direct) revert(ctx context.Context, m Machine, s *State) error {
 		err = d.writeUpstreams(ctx, m)
 	}
 	return errors.Join(err, m.forget(ctx))
+}
+
+// torn: a rewrite in place, there or back, was killed half way. Whatever else is in the file is somebody else's.
+func (d direct) torn(current []byte, s *State) bool {
+	if s.Backup == nil || !s.Backup.InPlace {
+		return false
+	}
+	theirs := s.Backup.Content
+	ours := d.content(theirs, s.Plan, s)
+	return halfway(current, ours, theirs) || halfway(current, theirs, ours)
+}
+
+// halfway: content has the beginning of what was being written, and behind it what was there before.
+func halfway(content, before, written []byte) bool {
+	n := 0
+	for n < min(len(content), len(written)) && content[n] == written[n] {
+		n++
+	}
+	return len(content) >= len(before) && bytes.Equal(content[n:], before[min(n, len(before)):])
 }
 
 // restoreOurs puts a Backup back unless the file is somebody else's by now.

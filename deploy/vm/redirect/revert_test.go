@@ -174,6 +174,60 @@ func TestInPlace(t *testing.T) {
 	}
 }
 
+// TestInPlaceOfOthers holds that what others have written into a file that cannot be replaced stays, also where a revert was killed before.
+func TestInPlaceOfOthers(t *testing.T) {
+	const others = "nameserver 192.0.2.1\n"
+	for _, killed := range []bool{false, true} {
+		w := newOwned(t)
+		w.fault = func(change string) error {
+			if change == "rename "+resolvConf {
+				return unix.EBUSY
+			}
+			return nil
+		}
+		if _, err := w.apply(w.plan(Direct)); err != nil {
+			t.Fatal(err)
+		}
+		if killed {
+			w.fault = func(change string) error {
+				if change == "rewrite "+resolvConf {
+					return errKilled
+				}
+				return nil
+			}
+			if _, err := w.revert(); !errors.Is(err, errKilled) {
+				t.Fatalf("Revert: got %v, want it killed", err)
+			}
+			w.fault = nil
+		}
+		w.write(resolvConf, others)
+		if _, err := w.revert(); err != nil {
+			t.Errorf("Revert, killed before %t: %v", killed, err)
+		}
+		if got := w.read(resolvConf); got != others {
+			t.Errorf("resolv.conf, killed before %t: got %q, want others' %q", killed, got, others)
+		}
+	}
+}
+
+// TestHalfway writes one content over another, and stops after each byte.
+func TestHalfway(t *testing.T) {
+	const short, long = "nameserver 192.0.2.1\n", "nameserver 192.0.2.22\noptions rotate\n"
+	for _, c := range []struct{ before, written string }{{short, long}, {long, short}} {
+		for n := range len(c.written) + 1 {
+			content := c.written[:n] + c.before[min(n, len(c.before)):]
+			if !halfway([]byte(content), []byte(c.before), []byte(c.written)) {
+				t.Errorf("%q, %d bytes over %q: got false, want true", content, n, c.before)
+			}
+		}
+		for _, other := range []string{"", "nameserver 192.0.2.3\n", c.before + c.written, c.before + "#"} {
+			if halfway([]byte(other), []byte(c.before), []byte(c.written)) {
+				t.Errorf("%q, of others than %q over %q: got true, want false", other, c.written, c.before)
+			}
+		}
+	}
+}
+
 // TestPermissions holds that a file has those that it is to have, whatever the umask of whoever starts this.
 func TestPermissions(t *testing.T) {
 	old := unix.Umask(0o077)
