@@ -181,8 +181,8 @@ func (m Machine) restoreOurs(ctx context.Context, b *Backup, torn bool) error {
 	if err := m.putBack(resolvConf, b); err != nil {
 		return m.explainRefusal(resolvConf, err)
 	}
-	if b.Missing || b.Target != "" && !b.InPlace {
-		return nil
+	if b.InPlace || b.Missing || b.Target != "" {
+		return nil // What was rewritten has its label still.
 	}
 	return m.relabel(ctx, resolvConf)
 }
@@ -212,5 +212,5 @@ func (direct) writeUpstreams(ctx context.Context, m Machine) error {
 	if running, err := m.active(ctx, resolvedUnit); err == nil && running && there {
 		return m.link(resolvConf, ".."+stubFile)
 	}
-	return m.nameServers(nil)
+	return m.nameServers(ctx, nil)
 }

@@ -82,7 +82,7 @@ func undo(ctx context.Context, m Machine, s *State, withdrawn string) (changed b
 		return changed, errors.Join(append(failures, m.remove(StateFile))...) // A kill may have left a draft of it.
 	}
 	changed = changed || s.Plan.Transparent && s.Withdrawn == ""
-	failures = append(failures, m.leaveNobodyAlone(s), m.removeFolders(s))
+	failures = append(failures, m.leaveNobodyAlone(ctx, s), m.removeFolders(s))
 	if err := errors.Join(failures...); err != nil {
 		return changed, err
 	}
@@ -95,7 +95,7 @@ func undo(ctx context.Context, m Machine, s *State, withdrawn string) (changed b
 
 // leaveNobodyAlone holds that /etc/resolv.conf does not go on naming CoreDNS where its owner should have written it anew and did not, as
 // where it does not run any more.
-func (m Machine) leaveNobodyAlone(s *State) error {
+func (m Machine) leaveNobodyAlone(ctx context.Context, s *State) error {
 	if s.Plan.Mode != NetworkManager && s.Plan.Mode != Resolvconf && s.Plan.Mode != Openresolv || s.Withdrawn != "" {
 		return nil
 	}
@@ -104,12 +104,12 @@ func (m Machine) leaveNobodyAlone(s *State) error {
 		return err
 	}
 	m.known = append(m.known, s.Plan.Upstreams...)
-	return m.nameServers(s.Before)
+	return m.nameServers(ctx, s.Before)
 }
 
 // nameServers has /etc/resolv.conf name the machine's resolvers, and else say what it said before. A symbolic link stays, and what is
 // behind it is rewritten.
-func (m Machine) nameServers(before []byte) error {
+func (m Machine) nameServers(ctx context.Context, before []byte) error {
 	servers := m.upstreams()
 	if len(servers) == 0 {
 		return fmt.Errorf("%s still names CoreDNS, whoever writes it has not done so, and no other resolver of this machine is known: write it by hand", resolvConf)
@@ -125,7 +125,9 @@ func (m Machine) nameServers(before []byte) error {
 	}
 	content := restored(before, servers)
 	if info.Mode().IsRegular() {
-		err = m.replace(resolvConf, content, info.Mode().Perm(), ours)
+		if err = m.replace(resolvConf, content, info.Mode().Perm(), ours); err == nil {
+			return m.relabel(ctx, resolvConf)
+		}
 	}
 	if !info.Mode().IsRegular() || mounted(err) {
 		err = m.rewrite(resolvConf, content)

@@ -250,25 +250,55 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
-// TestSELinux holds that files get the label of their place where SELinux enforces, and only there.
+// TestSELinux holds that files get the label of their place where SELinux enforces, and only there. One that is rewritten where it is
+// has its label still.
 func TestSELinux(t *testing.T) {
-	for enforcing, want := range map[string]bool{"1": true, "0": false} {
-		w := newOwned(t)
-		w.write("/sys/fs/selinux/enforce", enforcing)
-		execute, labeled := w.Run, ""
-		w.Run = runner(func(line string) ([]byte, error, bool) {
-			if path, ok := strings.CutPrefix(line, "restorecon "); ok {
-				labeled = path
-				return nil, nil, true
+	for name, c := range map[string]struct {
+		enforcing string
+		inPlace   bool
+		forget    bool
+		// applied and reverted are how often resolv.conf is labelled.
+		applied, reverted int
+	}{
+		"enforcing":                  {enforcing: "1", applied: 1, reverted: 1},
+		"permissive":                 {enforcing: "0"},
+		"enforcing, a mounted file":  {enforcing: "1", inPlace: true},
+		"enforcing, without a state": {enforcing: "1", forget: true, applied: 1, reverted: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newOwned(t)
+			w.write("/sys/fs/selinux/enforce", c.enforcing)
+			labelled := 0
+			w.Run = runner(func(line string) ([]byte, error, bool) {
+				if line == "restorecon "+resolvConf {
+					labelled++
+				}
+				return nil, nil, strings.HasPrefix(line, "restorecon ")
+			}, w.Run)
+			w.fault = func(change string) error {
+				if c.inPlace && change == "rename "+resolvConf {
+					return unix.EBUSY
+				}
+				return nil
 			}
-			return nil, nil, false
-		}, execute)
-		if _, err := w.apply(w.plan(Direct)); err != nil {
-			t.Fatal(err)
-		}
-		if (labeled == resolvConf) != want {
-			t.Errorf("Label with enforce %s: got %q", enforcing, labeled)
-		}
+			if _, err := w.apply(w.plan(Direct)); err != nil {
+				t.Fatal(err)
+			}
+			if labelled != c.applied {
+				t.Errorf("Labelled by Apply: got %d times, want %d", labelled, c.applied)
+			}
+			if c.forget {
+				w.must(os.Remove(w.Path(StateFile)))
+				w.write(UpstreamsFile, "nameserver 192.0.2.53\n")
+			}
+			labelled = 0
+			if _, err := w.revert(); err != nil {
+				t.Fatal(err)
+			}
+			if labelled != c.reverted {
+				t.Errorf("Labelled by Revert: got %d times, want %d", labelled, c.reverted)
+			}
+		})
 	}
 }
 
