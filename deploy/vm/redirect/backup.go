@@ -62,8 +62,8 @@ func (m Machine) putBack(path string, b *Backup) error {
 		return m.link(path, b.Target)
 	default:
 		err := m.replace(path, b.Content, fs.FileMode(b.Permissions).Perm(), b.owner())
-		if mounted(err) {
-			return m.rewrite(path, b.Content) // Something was mounted over it since.
+		if mounted(err) || errors.Is(err, unix.ENOSPC) {
+			return m.rewrite(path, b.Content) // Something was mounted over it since, or a disk has no room for a draft.
 		}
 		return err
 	}

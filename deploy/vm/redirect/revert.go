@@ -47,21 +47,19 @@ func revert(ctx context.Context, m Machine, withdrawn string) (Outcome, error) {
 
 // undo puts the machine back from any mode, and goes on where one fails. With withdrawn the State stays and says so.
 func undo(ctx context.Context, m Machine, s *State, withdrawn string) (changed bool, err error) {
+	var unsaved error
 	if s != nil && s.Applied {
+		// A disk that is full keeps nobody from resolution: the State that is on it knows enough for another revert.
 		s.Applied = false
-		if err := s.save(m); err != nil {
-			return false, err
-		}
+		unsaved = s.save(m)
 	}
 	// The rules come first: a program that cannot be answered any more is to reach its resolver soonest.
 	failures := []error{RevertTransparent(ctx, m)}
-	boot, err := m.boot()
-	if err != nil {
-		return false, err
-	}
+	boot, unknown := m.boot()
+	failures = append(failures, unknown)
 	for _, name := range modes() {
 		// What is in /run went with its boot. Direct is in /etc.
-		known := s != nil && s.Plan.Mode == name && s.Withdrawn == "" && (s.Boot == boot || name == Direct)
+		known := s != nil && s.Plan.Mode == name && s.Withdrawn == "" && (s.Boot == boot || unknown != nil || name == Direct)
 		there, err := modeOf(name).present(m)
 		if err != nil {
 			failures = append(failures, err)
@@ -84,7 +82,7 @@ func undo(ctx context.Context, m Machine, s *State, withdrawn string) (changed b
 	changed = changed || s.Plan.Transparent && s.Withdrawn == ""
 	failures = append(failures, m.leaveNobodyAlone(ctx, s), m.removeFolders(s))
 	if err := errors.Join(failures...); err != nil {
-		return changed, err
+		return changed, errors.Join(unsaved, err)
 	}
 	if withdrawn == "" {
 		return changed, m.remove(StateFile)

@@ -228,6 +228,58 @@ func TestHalfway(t *testing.T) {
 	}
 }
 
+// TestRevertOnAFullDisk holds that resolution is given back also where what is done cannot be remembered.
+func TestRevertOnAFullDisk(t *testing.T) {
+	for name, c := range map[string]struct {
+		run   func(*owned) error
+		fails string
+	}{
+		"revert":   {run: func(w *owned) error { _, err := w.revert(); return err }},
+		"withdraw": {run: func(w *owned) error { _, err := Withdraw(w.tb.Context(), w.Machine, "no answer"); return err }, fails: "no space left"},
+	} {
+		for mode, setup := range setups() {
+			t.Run(name+"/"+string(mode), func(t *testing.T) {
+				w := setup(t)
+				before := w.read(resolvConf)
+				if _, err := w.apply(w.plan(mode)); err != nil {
+					t.Fatal(err)
+				}
+				w.fault = func(change string) error {
+					if strings.HasPrefix(change, "write ") {
+						return unix.ENOSPC
+					}
+					return nil
+				}
+				if err := c.run(w); c.fails == "" && err != nil || c.fails != "" && (err == nil || !strings.Contains(err.Error(), c.fails)) {
+					t.Errorf("Run: got %v, want %q in it", err, c.fails)
+				}
+				if got := w.read(resolvConf); got != before {
+					t.Errorf("resolv.conf: got %q, want %q", got, before)
+				}
+				if there, err := modeOf(mode).present(w.Machine); there || err != nil {
+					t.Errorf("Something of mode %s: got %t, %v; want nothing", mode, there, err)
+				}
+			})
+		}
+	}
+}
+
+// TestRevertInAnUnknownBoot holds that what is ours goes also where it cannot be told of which boot it is, and that all that fails is said.
+func TestRevertInAnUnknownBoot(t *testing.T) {
+	w := newOwned(t)
+	if _, err := w.apply(w.plan(Resolved)); err != nil {
+		t.Fatal(err)
+	}
+	w.must(os.Remove(w.Path("/proc/sys/kernel/random/boot_id")))
+	w.folder("/proc/sys/kernel/random/boot_id")
+	if _, err := w.revert(); err == nil || !strings.Contains(err.Error(), "tell this boot from others") {
+		t.Errorf("Revert: got %v, want that the boot is not known", err)
+	}
+	if there, err := resolved.present(w.Machine); there || err != nil {
+		t.Errorf("Drop-in of systemd-resolved: got %t, %v; want none", there, err)
+	}
+}
+
 // TestPermissions holds that a file has those that it is to have, whatever the umask of whoever starts this.
 func TestPermissions(t *testing.T) {
 	old := unix.Umask(0o077)
