@@ -38,10 +38,14 @@ func ApplyTransparent(ctx context.Context, m Machine, p Plan) error {
 func RevertTransparent(ctx context.Context, m Machine) error {
 	there, err := m.transparentTables(ctx)
 	if err != nil {
-		// Most machines that have no nft, or a kernel without nftables, have no rules of ours. Rules outlive the program that loaded them.
+		// Most machines that have no nft, or a kernel without nftables, have no rules of ours. Rules outlive the program that loaded them,
+		// and go with their boot.
 		s, stateErr := LoadState(m)
 		if stateErr != nil || s == nil || !s.Plan.Transparent || s.Withdrawn != "" {
 			return stateErr
+		}
+		if boot, bootErr := m.boot(); bootErr == nil && boot != s.Boot {
+			return nil
 		}
 		return fmt.Errorf("remove the rules of nftables: %w", err)
 	}

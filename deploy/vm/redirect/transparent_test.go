@@ -124,6 +124,13 @@ func TestWithoutNFT(t *testing.T) {
 	if err := RevertTransparent(t.Context(), m); err == nil {
 		t.Error("RevertTransparent of rules that were applied: got no error, want one")
 	}
+	s.Boot = "another"
+	if err := s.save(m); err != nil {
+		t.Fatal(err)
+	}
+	if err := RevertTransparent(t.Context(), m); err != nil {
+		t.Errorf("RevertTransparent of rules of another boot: got %v, want none: they went with it", err)
+	}
 }
 
 func TestWhereNoRulesCanBe(t *testing.T) {
