@@ -198,6 +198,10 @@ func (p *Plan) search(f Facts, w Wish) {
 		}
 	}
 	for _, domain := range f.ResolvConf.Search {
+		if !plain(domain) {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%q in the search list of %s is no domain name, and is left out", domain, resolvConf))
+			continue
+		}
 		add(domain)
 	}
 	if w.Namespace == "" {

@@ -255,12 +255,15 @@ func TestDecideSearch(t *testing.T) {
 		own  []string
 		wish func(*Wish)
 		want string
+		// warned is in a warning.
+		warned string
 	}{
 		{name: "none of its own", want: "prod.svc.cluster.local svc.cluster.local cluster.local"},
 		{name: "its own first", own: []string{"corp.example"}, want: "corp.example prod.svc.cluster.local svc.cluster.local cluster.local"},
 		{name: "one of ours is there already", own: []string{"svc.cluster.local", "corp.example"}, want: "svc.cluster.local corp.example prod.svc.cluster.local cluster.local"},
 		{name: "no namespace", own: []string{"corp.example"}, wish: func(w *Wish) { w.Namespace = "" }, want: "corp.example"},
 		{name: "reverse zones are not searched", wish: func(w *Wish) { w.Zones = []string{"10.in-addr.arpa", "mesh.example"} }, want: "prod.svc.mesh.example svc.mesh.example mesh.example"},
+		{name: "what is no domain, as with a comma behind it", own: []string{"corp.example,", "lab.example"}, want: "lab.example prod.svc.cluster.local svc.cluster.local cluster.local", warned: `"corp.example,"`},
 		{name: "the first zone alone", wish: func(w *Wish) { w.Zones = []string{"one.example", "two.example"} }, want: "prod.svc.one.example svc.one.example one.example"},
 	}
 	for _, test := range tests {
@@ -275,6 +278,9 @@ func TestDecideSearch(t *testing.T) {
 			}
 			if got := strings.Join(p.Search, " "); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
+			}
+			if warned := strings.Join(p.Warnings, "\n"); !strings.Contains(warned, test.warned) {
+				t.Errorf("Warnings: got %q, want %q among them", warned, test.warned)
 			}
 		})
 	}
