@@ -91,6 +91,11 @@ func (d *detection) resolvConf() error {
 	}
 	file := resolvconf.Parse(content)
 	d.ResolvConf.Servers, d.ResolvConf.Search, d.ResolvConf.Options = file.Servers, file.Search, file.Options
+	if !file.Searches {
+		if d.ResolvConf.Search, err = d.implied(); err != nil {
+			return err
+		}
+	}
 	if d.state != nil && d.state.Withdrawn == "" && !d.ResolvConf.Ours {
 		// Its owner has put ours among its own: those of a namespace that is not the machine's any more would stay for good.
 		d.ResolvConf.Search = slices.DeleteFunc(d.ResolvConf.Search, func(domain string) bool {
@@ -99,6 +104,23 @@ func (d *detection) resolvConf() error {
 	}
 	d.ResolvConf.Writer = writer(content)
 	return nil
+}
+
+// hostName is the kernel's.
+const hostName = "/proc/sys/kernel/hostname"
+
+// implied is the search list that the C library has where resolv.conf names none (resolv.conf(5)): the domain of the host's name. One of
+// ours takes its place, so that it has to be in there.
+func (d *detection) implied() ([]string, error) {
+	name, err := os.ReadFile(d.Path(hostName))
+	if err != nil {
+		return nil, unlessMissing(err)
+	}
+	_, domain, _ := strings.Cut(strings.TrimSpace(string(name)), ".")
+	if domain = strings.ToLower(strings.Trim(domain, ".")); domain == "" {
+		return nil, nil
+	}
+	return []string{domain}, nil
 }
 
 // before is /etc/resolv.conf as it was before ours.

@@ -53,6 +53,10 @@ search corp.example
 		{name: "0.0.0.0, which stands for this machine", files: map[string]string{resolvConf: "nameserver 0.0.0.0\nnameserver 10.0.0.1\n"}, mode: Direct, upstreams: "10.0.0.1:53"},
 		{name: "ourselves among others", files: map[string]string{resolvConf: "nameserver 127.0.0.1\nnameserver 10.0.0.1\n"}, mode: Direct, upstreams: "10.0.0.1:53"},
 		{name: "dnsmasq at another address of this machine", files: map[string]string{resolvConf: "nameserver 127.0.0.2\n"}, mode: Direct, upstreams: "127.0.0.2:53"},
+		{name: "no search list: the C library takes the host's domain", files: map[string]string{resolvConf: "nameserver 10.0.0.1\n", hostName: "vm1.Corp.example\n"}, mode: Direct, upstreams: "10.0.0.1:53", search: "corp.example"},
+		{name: "a search list of nothing: it does not", files: map[string]string{resolvConf: "search .\nnameserver 10.0.0.1\n", hostName: "vm1.corp.example\n"}, mode: Direct, upstreams: "10.0.0.1:53"},
+		{name: "a search list instead of the host's domain", files: map[string]string{resolvConf: "search lab.example\nnameserver 10.0.0.1\n", hostName: "vm1.corp.example\n"}, mode: Direct, upstreams: "10.0.0.1:53", search: "lab.example"},
+		{name: "a host without a domain", files: map[string]string{resolvConf: "nameserver 10.0.0.1\n", hostName: "vm1.\n"}, mode: Direct, upstreams: "10.0.0.1:53"},
 		{name: "an empty file", files: map[string]string{resolvConf: ""}, mode: Direct},
 		{name: "what is no text", files: map[string]string{resolvConf: "\x00\x01nameserver\xff 10.0.0.1\n" + strings.Repeat("\x7fELF", 1000)}, mode: Direct},
 		{name: "no file", mode: Direct, check: func(t *testing.T, f Facts) {

@@ -15,6 +15,8 @@ type File struct {
 	Servers []netip.Addr
 	// Search is that of its last line search or domain, each domain once, in lower case and without dots around it.
 	Search []string
+	// Searches: it has such a line, if only with the root. Else the C library searches the domain of the host's name.
+	Searches bool
 	// Options are those of all its lines.
 	Options []string
 }
@@ -33,9 +35,9 @@ func Parse(content []byte) File {
 				f.Servers = append(f.Servers, server.Unmap())
 			}
 		case "search":
-			f.Search = domains(words[1:])
+			f.Search, f.Searches = domains(words[1:]), true
 		case "domain":
-			f.Search = domains(words[1:2])
+			f.Search, f.Searches = domains(words[1:2]), true
 		case "options":
 			f.Options = append(f.Options, words[1:]...)
 		}

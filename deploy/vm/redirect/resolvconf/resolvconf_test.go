@@ -13,6 +13,7 @@ func TestParse(t *testing.T) {
 		search        string
 		options       string
 		ndots         int
+		root          bool // is all that is searched
 	}{
 		{name: "nothing", ndots: 1},
 		{name: "a plain one", content: "search a.example b.example\nnameserver 192.0.2.1\nnameserver 192.0.2.2\noptions ndots:2 timeout:1\n",
@@ -25,6 +26,7 @@ func TestParse(t *testing.T) {
 		{name: "what is no address", content: "nameserver router\nnameserver\nnameserver 192.0.2.256\n", ndots: 1},
 		{name: "domain after search", content: "search a.example b.example\ndomain C.example.\n", search: "c.example", ndots: 1},
 		{name: "search after domain", content: "domain c.example\nsearch a.example . A.example\n", search: "a.example", ndots: 1},
+		{name: "search of the root alone", content: "search .\n", ndots: 1, root: true},
 		{name: "no end of line, and carriage returns", content: "search a.example\r\nnameserver 192.0.2.1\r", servers: "192.0.2.1", search: "a.example", ndots: 1},
 		{name: "options of several lines", content: "options rotate ndots:5\noptions ndots:99\noptions ndots:-1 ndots:x\n", options: "rotate ndots:5 ndots:99 ndots:-1 ndots:x", ndots: 15},
 	}
@@ -34,6 +36,7 @@ func TestParse(t *testing.T) {
 			for _, field := range []struct{ name, got, want string }{
 				{"Servers", fmt.Sprint(got.Servers), "[" + test.servers + "]"},
 				{"Search", fmt.Sprint(got.Search), "[" + test.search + "]"},
+				{"Searches", fmt.Sprint(got.Searches), fmt.Sprint(test.search != "" || test.root)},
 				{"Options", fmt.Sprint(got.Options), "[" + test.options + "]"},
 				{"Ndots", fmt.Sprint(got.Ndots()), fmt.Sprint(test.ndots)},
 			} {
