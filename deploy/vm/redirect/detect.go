@@ -130,7 +130,7 @@ func (d *detection) before(ours []byte) ([]byte, error) {
 	}
 	b := d.state.Backup
 	d.ResolvConf.Target, d.ResolvConf.Missing = b.Target, b.Missing
-	if b.Target == "" {
+	if b.Target == "" || b.InPlace {
 		return b.Content, nil
 	}
 	target := b.Target

@@ -2,9 +2,12 @@ package redirect
 
 import (
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/meshvm/meshvm/deploy/vm/redirect/resolvconf"
 )
@@ -196,6 +199,30 @@ func TestDetectOurs(t *testing.T) {
 	}
 	if !slices.Equal(after.ResolvConf.Servers, before.ResolvConf.Servers) || !slices.Equal(after.ResolvConf.Search, before.ResolvConf.Search) {
 		t.Errorf("resolv.conf: got %+v, want %+v", after.ResolvConf, before.ResolvConf)
+	}
+}
+
+// TestDetectOursBehindALink: where a link could not be replaced, ours is behind it, and the machine's own is in the backup alone.
+func TestDetectOursBehindALink(t *testing.T) {
+	w := newOwned(t)
+	w.must(os.Rename(w.Path(resolvConf), w.Path("/run/resolv.conf")))
+	w.link(resolvConf, "../run/resolv.conf")
+	w.fault = func(change string) error {
+		if change == "rename "+resolvConf {
+			return unix.EROFS
+		}
+		return nil
+	}
+	if _, err := w.apply(w.plan(Direct)); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Detect(t.Context(), w.Machine, w.coreDNS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := f.ResolvConf
+	if search := strings.Join(r.Search, " "); r.Target == "" || search != "corp.example" || !slices.Equal(r.Servers, []netip.Addr{w.resolver.Addr()}) {
+		t.Errorf("resolv.conf: got %+v, want a link, the search list corp.example and the server %s", r, w.resolver.Addr())
 	}
 }
 
