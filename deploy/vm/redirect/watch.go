@@ -16,6 +16,8 @@ const (
 	settle = 250 * time.Millisecond
 	// silence is how long CoreDNS may answer nothing. It is more than a restart takes, during which questions wait.
 	silence = 5 * time.Second
+	// leastLost is how many questions in a row have to be without an answer, since a look may take longer than silence.
+	leastLost = 3
 	// hostsInterval is how often CoreDNS is asked whether the mesh's hosts are others.
 	hostsInterval = 5 * time.Second
 	// upstreamsInterval is how often the machine is looked at, its resolvers first, without a change of a file. It takes a few processes.
@@ -76,6 +78,8 @@ type watching struct {
 
 	// answered is when CoreDNS did last, asked when it was last asked for the mesh's hosts, found when the machine was last looked at.
 	answered, asked, found time.Time
+	// lost is how many questions CoreDNS has not answered since.
+	lost int
 	// planned is the Wish that the Plan in force was last found to be for, since the machine was last looked at.
 	planned *Wish
 	budget  budget
@@ -136,8 +140,9 @@ func (w *watching) look(ctx context.Context) {
 		return
 	}
 	answers := w.resolution.answers(ctx, state.Plan)
+	w.lost++
 	if answers {
-		w.answered = time.Now()
+		w.answered, w.lost = time.Now(), 0
 	}
 	switch {
 	case state.Withdrawn != "":
@@ -145,7 +150,7 @@ func (w *watching) look(ctx context.Context) {
 			w.log.Info("CoreDNS answers: taking name resolution over again")
 			w.applyAnew(ctx, state, "take name resolution over again")
 		}
-	case !answers && time.Since(w.answered) >= silence && w.giving.due():
+	case w.lost >= leastLost && time.Since(w.answered) >= silence && w.giving.due():
 		why := fmt.Sprintf("CoreDNS at %s has answered nothing for %s", state.Plan.Server, silence)
 		w.log.Warn("giving name resolution back until CoreDNS answers", "why", why)
 		w.giving.note(w.failed("give name resolution back", w.resolution.withdraw(ctx, why)))

@@ -23,6 +23,9 @@ type keptInMemory struct {
 	missing []string
 	// silent: CoreDNS does not answer. tramples: others overwrite whatever is applied, at once.
 	silent, tramples bool
+	// lost is how many of the next questions have no answer. slow is how long a look at the machine takes.
+	lost int
+	slow time.Duration
 	// hosts are those of the mesh.
 	hosts []string
 	// facts are of the machine.
@@ -53,7 +56,13 @@ func (k *keptInMemory) holds(context.Context, Plan) ([]string, error) {
 	return k.missing, k.fails["holds"]
 }
 
-func (k *keptInMemory) answers(context.Context, Plan) bool { return !k.silent }
+func (k *keptInMemory) answers(context.Context, Plan) bool {
+	if k.lost > 0 {
+		k.lost--
+		return false
+	}
+	return !k.silent
+}
 
 func (k *keptInMemory) decide(_ context.Context, w Wish) (Plan, error) {
 	k.decided++
@@ -94,6 +103,7 @@ func (k *keptInMemory) fight(_ context.Context, what string) error {
 
 func (k *keptInMemory) upstreams(context.Context, Plan) error {
 	k.looked++
+	time.Sleep(k.slow)
 	return k.fails["upstreams"]
 }
 
@@ -249,6 +259,24 @@ func TestWatchSilence(t *testing.T) {
 		k.status("mode resolved")
 		k.pass(time.Hour)
 		k.want("After another hour")
+	})
+}
+
+// TestWatchTakesNoStepForSilence has a look at the machine take longer than CoreDNS may be silent, and one answer lost after it.
+func TestWatchTakesNoStepForSilence(t *testing.T) {
+	watched(t, nil, func(k *keeper) {
+		k.pass(time.Second)
+		k.slow, k.lost = 2*silence, 1
+		k.changes <- struct{}{}
+		k.pass(3 * silence)
+		k.want("After one answer that was lost")
+		k.slow = 0
+		k.pass(2 * silence)
+		k.silent = true
+		k.pass(2 * silence)
+		if got := k.since(); len(got) != 1 || !strings.Contains(got[0], " withdraw: ") {
+			t.Errorf("After silence: did %q, want it withdrawn once", got)
+		}
 	})
 }
 
