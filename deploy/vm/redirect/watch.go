@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -185,11 +186,12 @@ func (w *watching) keep(ctx context.Context, state *State) {
 	if w.failed("decide what to redirect", err) || !w.settles(state, plan) {
 		return
 	}
-	if sameEffect(plan, state.Plan) {
+	if effect := sameEffect(plan, state.Plan); effect && slices.Equal(plan.Upstreams, state.Plan.Upstreams) {
 		w.planned = &wish
 		return
+	} else if !effect {
+		w.log.Info("what is to be redirected has changed", "mode", plan.Mode, "domains", len(plan.Domains), "before", len(state.Plan.Domains))
 	}
-	w.log.Info("what is to be redirected has changed", "mode", plan.Mode, "domains", len(plan.Domains), "before", len(state.Plan.Domains))
 	w.taking.note(w.failed("redirect what has changed", w.resolution.apply(ctx, plan)))
 }
 

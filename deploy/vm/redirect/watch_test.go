@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -435,6 +436,24 @@ func TestWatchHosts(t *testing.T) {
 		if got := k.since(); len(got) != 1 {
 			t.Errorf("When it says so again: did %q, want it applied once", got)
 		}
+	})
+}
+
+// TestWatchRemembersResolvers holds that the State says whom CoreDNS forwards to now, as redirect status shows it.
+func TestWatchRemembersResolvers(t *testing.T) {
+	watched(t, nil, func(k *keeper) {
+		k.pass(time.Minute)
+		k.want("While the resolvers are the same")
+		upstreams := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.77:53")}
+		k.facts.Upstreams = map[Mode][]netip.AddrPort{keeperMode: upstreams}
+		k.changes <- struct{}{}
+		k.pass(settle + hostsInterval)
+		if got := k.since(); len(got) != 1 || !slices.Equal(k.applied.Plan.Upstreams, upstreams) {
+			t.Errorf("Other resolvers: did %q, want it applied once, and %v remembered, got %v", got, upstreams, k.applied.Plan.Upstreams)
+		}
+		k.said("what is to be redirected has changed", 0)
+		k.pass(time.Minute)
+		k.want("Afterwards")
 	})
 }
 
