@@ -34,8 +34,8 @@ func Decide(f Facts, w Wish) (Plan, error) {
 		if err := p.force(choices, w.Mode); err != nil {
 			return Plan{}, err
 		}
-	} else {
-		p.pick(choices)
+	} else if p.pick(choices); p.unsure(choices) {
+		return Plan{}, fmt.Errorf("who owns name resolution cannot be told, so that none is taken for the owner: %s", strings.Join(f.Unknown, "; "))
 	}
 	switch {
 	case p.Mode != None:
@@ -54,8 +54,8 @@ func Decide(f Facts, w Wish) (Plan, error) {
 // choice is a mode, and whether it could be had.
 type choice struct {
 	mode Mode
-	// possible: it would work. natural: it is how this machine is set up.
-	possible, natural bool
+	// possible: it would work. natural: it is how this machine is set up. unknown: it is, if the program runs, and nobody can tell.
+	possible, natural, unknown bool
 	// why it is natural, or is not, or cannot be.
 	why string
 }
@@ -84,6 +84,9 @@ func resolvedChoice(f Facts, mode Mode, asked string) choice {
 	c := choice{mode: mode}
 	version := f.Resolved.Version
 	switch {
+	case f.Resolved.Unknown:
+		c.unknown = asked != ""
+		c.why = "whether systemd-resolved runs, and of which version, cannot be told"
 	case !f.Resolved.Running:
 		c.why = "systemd-resolved does not run"
 	case version < firstResolved:
@@ -104,6 +107,9 @@ func networkManagerChoice(f Facts) choice {
 	c := choice{mode: NetworkManager}
 	wrote := f.ResolvConf.Writer == "NetworkManager" || strings.HasPrefix(f.ResolvConf.Target, "/run/NetworkManager/") || strings.HasPrefix(f.ResolvConf.Target, "../run/NetworkManager/")
 	switch {
+	case f.NetworkManager.Unknown:
+		c.unknown = wrote
+		c.why = "whether NetworkManager runs cannot be told"
 	case !f.NetworkManager.Running:
 		c.why = "NetworkManager does not run"
 	case !wrote:
@@ -164,6 +170,12 @@ func (p *Plan) pick(choices []choice) {
 			p.Rejected = append(p.Rejected, Rejection{c.mode, c.why})
 		}
 	}
+}
+
+// unsure: a mode that is preferred to the one that was picked may be how the machine is set up.
+func (p *Plan) unsure(choices []choice) bool {
+	picked := slices.IndexFunc(choices, func(c choice) bool { return c.mode == p.Mode })
+	return slices.ContainsFunc(choices[:picked], func(c choice) bool { return c.unknown })
 }
 
 // split: only some names come to CoreDNS.

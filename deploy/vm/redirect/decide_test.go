@@ -118,6 +118,45 @@ func TestDecideMode(t *testing.T) {
 	}
 }
 
+// TestDecideUnknown: where it cannot be told who owns resolution, nobody is taken for the owner, unless somebody else is for sure.
+func TestDecideUnknown(t *testing.T) {
+	unknown := Daemon{Unknown: true}
+	files, resolve := []string{"files", "dns"}, []string{"files", "resolve", "dns"}
+	tests := []struct {
+		name    string
+		facts   Facts
+		wished  Mode
+		want    Mode
+		refused string
+	}{
+		{name: "systemd-resolved, which the C library asks", facts: Facts{NSS: resolve, Resolved: unknown}, refused: "systemd-resolved: it took too long"},
+		{name: "systemd-resolved, by its stub", facts: Facts{NSS: files, Resolved: unknown, ResolvConf: names127("127.0.0.53")}, refused: "it took too long"},
+		{name: "systemd-resolved, which nobody asks", facts: Facts{NSS: files, Resolved: unknown, ResolvConf: names127("10.0.0.1")}, want: Direct},
+		{name: "systemd-resolved, and direct is asked for", facts: Facts{NSS: resolve, Resolved: unknown}, wished: Direct, want: Direct},
+		{name: "systemd-resolved, and it is asked for", facts: Facts{NSS: resolve, Resolved: unknown}, wished: Resolved, refused: "cannot be told"},
+		{name: "NetworkManager, which wrote the file", facts: Facts{NSS: files, NetworkManager: unknown, ResolvConf: wrote("NetworkManager", "")}, refused: "it took too long"},
+		{name: "NetworkManager, which did not", facts: Facts{NSS: files, NetworkManager: unknown, ResolvConf: names127("10.0.0.1")}, want: Direct},
+		{name: "NetworkManager behind systemd-resolved", facts: Facts{NSS: resolve, Resolved: Daemon{Running: true, Version: 252}, NetworkManager: unknown, ResolvConf: wrote("NetworkManager", "")}, want: Resolved},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			test.facts.Unknown = []string{"systemd-resolved: it took too long"}
+			w := meshWish()
+			w.Mode = test.wished
+			p, err := Decide(test.facts, w)
+			if test.refused != "" {
+				if err == nil || !strings.Contains(err.Error(), test.refused) {
+					t.Errorf("Decide: got mode %s, %v; want an error with %q", p.Mode, err, test.refused)
+				}
+				return
+			}
+			if err != nil || p.Mode != test.want {
+				t.Errorf("Decide: got mode %s, %v; want %s", p.Mode, err, test.want)
+			}
+		})
+	}
+}
+
 // TestDecideAskedFor: a mode that was asked for is taken where it could work, with a warning where it is not how the machine is set up.
 func TestDecideAskedFor(t *testing.T) {
 	by := func(mode Mode) Wish {

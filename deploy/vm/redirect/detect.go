@@ -175,6 +175,7 @@ func writer(content []byte) string {
 var major = regexp.MustCompile(`\d+`)
 
 func (d *detection) resolved(ctx context.Context) (err error) {
+	defer func() { d.Resolved.Unknown = err != nil }()
 	if d.Resolved.Running, err = d.active(ctx, resolvedUnit); err != nil || !d.Resolved.Running {
 		return err
 	}
@@ -188,6 +189,7 @@ func (d *detection) resolved(ctx context.Context) (err error) {
 
 func (d *detection) networkManager(ctx context.Context) (err error) {
 	d.NetworkManager.Running, err = d.active(ctx, "NetworkManager.service")
+	d.NetworkManager.Unknown = err != nil
 	return err
 }
 

@@ -1,6 +1,7 @@
 package redirect
 
 import (
+	"context"
 	"net/netip"
 	"os"
 	"slices"
@@ -223,6 +224,25 @@ func TestDetectOursBehindALink(t *testing.T) {
 	r := f.ResolvConf
 	if search := strings.Join(r.Search, " "); r.Target == "" || search != "corp.example" || !slices.Equal(r.Servers, []netip.Addr{w.resolver.Addr()}) {
 		t.Errorf("resolv.conf: got %+v, want a link, the search list corp.example and the server %s", r, w.resolver.Addr())
+	}
+}
+
+// TestDetectUnknown: a program that cannot be asked about does not count as one that does not run.
+func TestDetectUnknown(t *testing.T) {
+	for line, unknown := range map[string]func(Facts) bool{
+		"systemctl is-active " + resolvedUnit:        func(f Facts) bool { return f.Resolved.Unknown },
+		"systemctl --version":                        func(f Facts) bool { return f.Resolved.Unknown },
+		"systemctl is-active NetworkManager.service": func(f Facts) bool { return f.NetworkManager.Unknown },
+	} {
+		t.Run(line, func(t *testing.T) {
+			w := resolving(t)
+			w.running[resolvedUnit] = true
+			w.Run = runner(func(asked string) ([]byte, error, bool) { return nil, context.DeadlineExceeded, asked == line }, w.Run)
+			f, err := Detect(t.Context(), w.Machine, packaged)
+			if err != nil || !unknown(f) || len(f.Unknown) != 1 || !strings.Contains(f.Unknown[0], line) {
+				t.Errorf("Detect: got %+v, %v; want what is not known, and why", f, err)
+			}
+		})
 	}
 }
 

@@ -41,6 +41,8 @@ type ResolvConf struct {
 // Daemon is a program that may own resolution.
 type Daemon struct {
 	Running bool `json:"running"`
+	// Unknown: whether it runs, or which version, could not be found out. Facts.Unknown says why.
+	Unknown bool `json:"unknown,omitempty"`
 	// Version is its major one. 0: not known.
 	Version int `json:"version,omitempty"`
 }
