@@ -3,8 +3,10 @@ package redirect
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -413,5 +415,23 @@ func TestStubOverwritten(t *testing.T) {
 				t.Errorf("systemd-resolved restarted: got %t in %q, want %t", restarted, w.commands, c.want)
 			}
 		})
+	}
+}
+
+// TestApplyWithoutResolvectl is a systemd-resolved from before there was a resolvectl (239): what it remembers expires by itself.
+func TestApplyWithoutResolvectl(t *testing.T) {
+	w := newOwned(t)
+	before := w.snapshot()
+	w.Run = runner(func(line string) ([]byte, error, bool) {
+		return nil, fmt.Errorf("resolvectl: %w", exec.ErrNotFound), strings.HasPrefix(line, "resolvectl ")
+	}, w.Run)
+	if _, err := w.apply(w.plan(Direct)); err != nil {
+		t.Errorf("Apply: %v", err)
+	}
+	if _, err := w.revert(); err != nil {
+		t.Errorf("Revert: %v", err)
+	}
+	if after := w.snapshot(); after != before {
+		t.Errorf("Machine:\n got %s\nwant %s", after, before)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 )
 
 // direct is /etc/resolv.conf itself. Whatever was last there from others is in the Backup: when a DHCP client writes the file anew and
@@ -75,7 +76,10 @@ func (m Machine) forget(ctx context.Context) error {
 	if err != nil || !running || m.stopping(ctx) {
 		return err
 	}
-	return m.command(ctx, "resolvectl", "flush-caches")
+	if err = m.command(ctx, "resolvectl", "flush-caches"); errors.Is(err, exec.ErrNotFound) {
+		return nil // Versions before 239 have none, and what they remember expires.
+	}
+	return err
 }
 
 // content is /etc/resolv.conf as it is to be.
