@@ -2,6 +2,8 @@ package redirect
 
 import (
 	"context"
+	"errors"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -126,6 +128,9 @@ func (r resolvconfMode) present(m Machine) (bool, error) {
 	return there || len(r.drafts(m)) > 0, err
 }
 
+// commandNotFound is what a shell exits with.
+const commandNotFound = 127
+
 func (r resolvconfMode) revert(ctx context.Context, m Machine, s *State) error {
 	there, err := r.present(m)
 	if err != nil {
@@ -138,9 +143,21 @@ func (r resolvconfMode) revert(ctx context.Context, m Machine, s *State) error {
 	}
 	// A record that is gone may be one that the program was killed over, before it made /etc/resolv.conf anew.
 	if there || s != nil {
-		if err := m.command(ctx, "sh", "-c", "resolvconf "+r.away+" && exec resolvconf -u"); err != nil {
+		err := m.command(ctx, "sh", "-c", "resolvconf "+r.away+" && exec resolvconf -u")
+		if failed, ok := errors.AsType[*exec.ExitError](err); ok && failed.ExitCode() == commandNotFound {
+			err = m.removeRecords(r.records) // It was removed, and its file is nobody's any more.
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return m.remove(recordFile)
+}
+
+func (m Machine) removeRecords(records []string) error {
+	var failures []error
+	for _, record := range records {
+		failures = append(failures, m.removeOne(record))
+	}
+	return errors.Join(failures...)
 }

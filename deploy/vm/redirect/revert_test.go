@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -225,6 +227,34 @@ func TestHalfway(t *testing.T) {
 				t.Errorf("%q, of others than %q over %q: got true, want false", other, c.written, c.before)
 			}
 		}
+	}
+}
+
+// TestRevertWithoutResolvconf holds that a machine can leave the redirect whose resolvconf was removed meanwhile.
+func TestRevertWithoutResolvconf(t *testing.T) {
+	for _, mode := range []Mode{Resolvconf, Openresolv} {
+		t.Run(string(mode), func(t *testing.T) {
+			w := setups()[mode](t)
+			if _, err := w.apply(w.plan(mode)); err != nil {
+				t.Fatal(err)
+			}
+			gone := exec.CommandContext(t.Context(), "sh", "-c", "exit 127").Run()
+			w.Run = runner(func(line string) ([]byte, error, bool) {
+				return []byte("sh: 1: resolvconf: not found"), gone, strings.HasPrefix(line, "sh -c ")
+			}, w.Run)
+			if _, err := w.revert(); err != nil {
+				t.Errorf("Revert: %v", err)
+			}
+			if there, err := modeOf(mode).present(w.Machine); there || err != nil {
+				t.Errorf("Our record: got %t, %v; want none", there, err)
+			}
+			if servers, err := w.servers(); err != nil || !slices.Equal(servers, []netip.Addr{w.resolver.Addr()}) {
+				t.Errorf("Servers: got %v, %v; want %s", servers, err, w.resolver.Addr())
+			}
+			if state, err := LoadState(w.Machine); state != nil || err != nil {
+				t.Errorf("State: got %+v, %v; want none", state, err)
+			}
+		})
 	}
 }
 
