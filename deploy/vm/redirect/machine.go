@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -35,6 +37,16 @@ func (m Machine) run(ctx context.Context, name string, args ...string) ([]byte, 
 		return m.Run(ctx, name, args...)
 	}
 	command := exec.CommandContext(ctx, name, args...) // #nosec G204 -- names and arguments are this package's own
+	for _, folder := range rootFolders {
+		if !errors.Is(command.Err, exec.ErrNotFound) {
+			break
+		}
+		if path, err := exec.LookPath(filepath.Join(folder, name)); err == nil {
+			command = exec.CommandContext(ctx, path, args...) // #nosec G204 -- as above
+		}
+	}
+	path := os.Getenv("PATH") + ":" + strings.Join(rootFolders, ":")
+	command.Env = append(os.Environ(), "PATH="+strings.Trim(path, ":")) // An empty folder would be the working one.
 	command.WaitDelay = lingering
 	output, err := command.CombinedOutput()
 	if errors.Is(err, exec.ErrWaitDelay) {
@@ -42,6 +54,9 @@ func (m Machine) run(ctx context.Context, name string, args ...string) ([]byte, 
 	}
 	return output, err
 }
+
+// rootFolders are where nft, resolvconf and restorecon are. A shell that su has started does not look there.
+var rootFolders = []string{"/usr/local/sbin", "/usr/sbin", "/sbin"}
 
 // lingering is how long a command's output is waited for after its end: a hook of resolvconf may leave a daemon that keeps it open.
 const lingering = time.Second
