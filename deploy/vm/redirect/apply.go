@@ -195,6 +195,7 @@ func (a *application) change(ctx context.Context, boot string) error {
 	s := a.state
 	was := s.Applied && sameEffect(s.Plan, a.plan)
 	s.settled = s.Applied && s.Plan.Mode == a.plan.Mode && s.Withdrawn == ""
+	s.Rules = s.hasRules() || a.plan.Transparent
 	s.Boot, s.At, s.Plan, s.Applied, s.Withdrawn = boot, time.Now().UTC(), a.plan, false, ""
 	if err := s.save(a.Machine); err != nil {
 		return err
@@ -226,7 +227,9 @@ func (a *application) transparent(ctx context.Context, was bool) error {
 	if was {
 		return nil
 	}
-	return RevertTransparent(ctx, a.Machine)
+	err := RevertTransparent(ctx, a.Machine)
+	a.state.Rules = err != nil
+	return err
 }
 
 // giveUp puts the machine's own resolution back after a step has failed.

@@ -1,6 +1,7 @@
 package redirect
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -118,5 +119,42 @@ func TestTransparentApplied(t *testing.T) {
 		if after := w.snapshot(); after != before || len(w.tables) > 0 {
 			t.Errorf("Machine after operation %d and Revert:\n got %s and %v\nwant %s", kill, after, w.tables, before)
 		}
+	}
+}
+
+// TestTransparentRulesThatStay holds that rules of nftables that could not be removed are remembered until they are, also where the Plan
+// has none any more.
+func TestTransparentRulesThatStay(t *testing.T) {
+	w := newOwned(t)
+	w.tables = map[string]string{}
+	w.write("/etc/passwd", "meshvm:x:998:998:::\n")
+	w.write("/etc/group", "meshvm:x:998:\n")
+	p := w.plan(Direct)
+	p.Transparent, p.Upstreams = true, []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53")}
+	if _, err := w.apply(p); err != nil {
+		t.Fatal(err)
+	}
+	run := w.Run
+	w.Run = runner(func(line string) ([]byte, error, bool) {
+		return nil, errors.New("exit status 1"), strings.HasPrefix(line, "nft ")
+	}, run)
+	p.Transparent = false
+	if _, err := w.apply(p); err == nil || !strings.Contains(err.Error(), "remove the rules of nftables") {
+		t.Errorf("Apply without rules: got %v, want that they could not be removed", err)
+	}
+	for range 2 {
+		if _, err := w.revert(); err == nil || !strings.Contains(err.Error(), "remove the rules of nftables") {
+			t.Errorf("Revert: got %v, want that they could not be removed", err)
+		}
+	}
+	w.Run = run
+	if _, err := w.revert(); err != nil || len(w.tables) > 0 {
+		t.Errorf("Revert when nft works: got %v, tables %v; want none", err, w.tables)
+	}
+	if _, err := w.apply(p); err != nil {
+		t.Errorf("Apply after it: %v", err)
+	}
+	if s, err := LoadState(w.Machine); err != nil || s.Rules {
+		t.Errorf("State: got %+v, %v; want no rules remembered", s, err)
 	}
 }

@@ -79,7 +79,7 @@ func undo(ctx context.Context, m Machine, s *State, withdrawn string) (changed b
 	if s == nil {
 		return changed, errors.Join(append(failures, m.remove(StateFile))...) // A kill may have left a draft of it.
 	}
-	changed = changed || s.Plan.Transparent && s.Withdrawn == ""
+	changed = changed || s.hasRules()
 	failures = append(failures, m.leaveNobodyAlone(ctx, s), m.removeFolders(s))
 	if err := errors.Join(failures...); err != nil {
 		return changed, errors.Join(unsaved, err)
@@ -87,7 +87,7 @@ func undo(ctx context.Context, m Machine, s *State, withdrawn string) (changed b
 	if withdrawn == "" {
 		return changed, m.remove(StateFile)
 	}
-	s.Withdrawn, s.Backup, s.Before = withdrawn, nil, nil
+	s.Withdrawn, s.Backup, s.Before, s.Rules = withdrawn, nil, nil, false
 	return changed, s.save(m)
 }
 

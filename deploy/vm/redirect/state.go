@@ -33,12 +33,17 @@ type State struct {
 	// Before is /etc/resolv.conf as it was in modes in which its owner writes it: for the options that the owner would leave out, and
 	// for when the owner does not run any more.
 	Before []byte `json:"before,omitempty"`
+	// Rules of nftables may be loaded, whatever the Plan says by now.
+	Rules bool `json:"rules,omitempty"`
 	// Folders are those that had to be made, the innermost first.
 	Folders []string `json:"folders,omitempty"`
 
 	// settled: all steps of another Plan of this mode were done, so that whoever reads our files has read them.
 	settled bool
 }
+
+// hasRules: rules of nftables may be loaded.
+func (s *State) hasRules() bool { return s.Rules || s.Plan.Transparent && s.Withdrawn == "" }
 
 // Backup is a file as it was.
 type Backup struct {

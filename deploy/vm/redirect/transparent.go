@@ -41,7 +41,7 @@ func RevertTransparent(ctx context.Context, m Machine) error {
 		// Most machines that have no nft, or a kernel without nftables, have no rules of ours. Rules outlive the program that loaded them,
 		// and go with their boot.
 		s, stateErr := LoadState(m)
-		if stateErr != nil || s == nil || !s.Plan.Transparent || s.Withdrawn != "" {
+		if stateErr != nil || s == nil || !s.hasRules() {
 			return stateErr
 		}
 		if boot, bootErr := m.boot(); bootErr == nil && boot != s.Boot {
