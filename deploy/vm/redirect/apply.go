@@ -222,12 +222,12 @@ func (a *application) change(ctx context.Context, boot string) error {
 // transparent has the rules of nftables as the Plan wants them.
 func (a *application) transparent(ctx context.Context, was bool) error {
 	if a.plan.Transparent {
-		return ApplyTransparent(ctx, a.Machine, a.plan)
+		return applyTransparent(ctx, a.Machine, a.plan)
 	}
 	if was {
 		return nil
 	}
-	err := RevertTransparent(ctx, a.Machine)
+	err := revertTransparent(ctx, a.Machine)
 	a.state.Rules = err != nil
 	return err
 }
@@ -250,8 +250,8 @@ func (a *application) giveUp(ctx context.Context, why error) error {
 	return fmt.Errorf("it is undone, and the machine's own resolution in force: %w", why)
 }
 
-// Holds is what of a Plan is not in force on the machine, a sentence each. It reads files, and runs nothing.
-func Holds(m Machine, p Plan) (missing []string, err error) {
+// holds is what of a Plan is not in force on the machine, a sentence each. It reads files, and runs nothing.
+func holds(m Machine, p Plan) (missing []string, err error) {
 	s, err := LoadState(m)
 	switch {
 	case err != nil:

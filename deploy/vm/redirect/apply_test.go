@@ -99,7 +99,7 @@ func TestModes(t *testing.T) {
 					t.Errorf("Steps:\n got %s\nwant %q among them", steps, command)
 				}
 			}
-			if missing, err := Holds(w.Machine, p); err != nil || len(missing) > 0 {
+			if missing, err := holds(w.Machine, p); err != nil || len(missing) > 0 {
 				t.Errorf("Holds: got %q, %v; want nothing missing", missing, err)
 			}
 			if _, err := w.revert(); err != nil {
@@ -154,7 +154,7 @@ func TestApplyAgain(t *testing.T) {
 			if outcome, err := w.apply(domains); err != nil || !outcome.Changed {
 				t.Errorf("Apply with other domains: got %+v, %v; want a change", outcome, err)
 			}
-			if missing, err := Holds(w.Machine, w.plan(mode)); err != nil || len(missing) == 0 {
+			if missing, err := holds(w.Machine, w.plan(mode)); err != nil || len(missing) == 0 {
 				t.Errorf("Holds, of the plan before: got %q, %v; want something missing", missing, err)
 			}
 			if _, err := w.apply(w.plan(mode)); err != nil {
@@ -175,7 +175,7 @@ func TestTrampled(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.write("/etc/resolv.conf", theirs)
-	if missing, err := Holds(w.Machine, w.plan(Direct)); err != nil || !slices.Equal(missing, []string{"/etc/resolv.conf was written by others"}) {
+	if missing, err := holds(w.Machine, w.plan(Direct)); err != nil || !slices.Equal(missing, []string{"/etc/resolv.conf was written by others"}) {
 		t.Errorf("Holds: got %q, %v; want that others have written it", missing, err)
 	}
 	if _, err := w.apply(w.plan(Direct)); err != nil {
@@ -396,11 +396,11 @@ func TestStubOverwritten(t *testing.T) {
 			if _, err := w.apply(p); err != nil {
 				t.Fatalf("Apply: %v", err)
 			}
-			if missing, err := Holds(w.Machine, p); err != nil || len(missing) > 0 {
+			if missing, err := holds(w.Machine, p); err != nil || len(missing) > 0 {
 				t.Fatalf("Holds, before: got %q, %v; want nothing", missing, err)
 			}
 			c.change(w)
-			missing, err := Holds(w.Machine, p)
+			missing, err := holds(w.Machine, p)
 			if err != nil || len(missing) > 0 != c.want {
 				t.Fatalf("Holds: got %q, %v; want something: %t", missing, err, c.want)
 			}

@@ -26,12 +26,12 @@ const (
 	awaitPause = 250 * time.Millisecond
 )
 
-// Probe asks CoreDNS, over UDP and over TCP, for a name of each zone that is the mesh's, and, where allNames come to it, for a name of
+// probeServer asks CoreDNS, over UDP and over TCP, for a name of each zone that is the mesh's, and, where allNames come to it, for a name of
 // outside. The error says what it did not answer. Nobody is asked longer than a few seconds.
 //
 // A failure outside is none where the upstreams do not answer either, or none is known: the machine loses nothing by the redirect then,
 // and has at least the names of the mesh.
-func Probe(ctx context.Context, server netip.AddrPort, zones []string, allNames bool, upstreams []netip.AddrPort) error {
+func probeServer(ctx context.Context, server netip.AddrPort, zones []string, allNames bool, upstreams []netip.AddrPort) error {
 	if len(zones) == 0 && !allNames {
 		return errors.New("CoreDNS serves no zone of the mesh, so there is nothing to ask it for")
 	}
@@ -95,7 +95,7 @@ func Await(ctx context.Context, p Plan) error {
 
 // probe asks for what a Plan needs.
 func probe(ctx context.Context, p Plan) error {
-	return Probe(ctx, p.Server, probeZones(p), p.AllNames || p.Transparent, p.Upstreams)
+	return probeServer(ctx, p.Server, probeZones(p), p.AllNames || p.Transparent, p.Upstreams)
 }
 
 // refusal is an answer that is none.
@@ -155,8 +155,8 @@ func ask(ctx context.Context, network string, server netip.AddrPort, name string
 	return answer, nil
 }
 
-// verify asks for a name of the mesh the way that programs on the machine do: through the first server of /etc/resolv.conf, and, where
-// that is not CoreDNS, through systemd-resolved as well, since the C library may ask it without the file.
+// verify asks for a name of the mesh the way that programs on the machine do: systemd-resolved where it was told to ask CoreDNS, which the
+// C library may ask without a file, and else the first server of /etc/resolv.conf.
 func verify(ctx context.Context, m Machine, p Plan) error {
 	zone := probeZone(p)
 	if zone == "" {

@@ -77,7 +77,7 @@ func TestProbe(t *testing.T) {
 			for _, upstream := range c.upstreams {
 				upstreams = append(upstreams, serveOne(t, upstream))
 			}
-			err := Probe(t.Context(), serveOne(t, c.coreDNS), c.zones, c.allNames, upstreams)
+			err := probeServer(t.Context(), serveOne(t, c.coreDNS), c.zones, c.allNames, upstreams)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("Probe: got %v, want %q", err, c.want)
 			}
@@ -94,7 +94,7 @@ func TestProbeWithoutTCP(t *testing.T) {
 	server.NotifyStartedFunc = func() { close(started) }
 	go func() { done <- server.ActivateAndServe() }()
 	<-started
-	err := Probe(t.Context(), netip.MustParseAddrPort(packets.LocalAddr().String()), []string{"cluster.local"}, false, nil)
+	err := probeServer(t.Context(), netip.MustParseAddrPort(packets.LocalAddr().String()), []string{"cluster.local"}, false, nil)
 	if err == nil || !strings.Contains(err.Error(), "over tcp") {
 		t.Errorf("Probe: got %v, want that TCP is not answered", err)
 	}

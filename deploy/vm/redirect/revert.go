@@ -54,7 +54,7 @@ func undo(ctx context.Context, m Machine, s *State, withdrawn string) (changed b
 		unsaved = s.save(m)
 	}
 	// The rules come first: a program that cannot be answered any more is to reach its resolver soonest.
-	failures := []error{RevertTransparent(ctx, m)}
+	failures := []error{revertTransparent(ctx, m)}
 	boot, unknown := m.boot()
 	failures = append(failures, unknown)
 	for _, name := range modes() {

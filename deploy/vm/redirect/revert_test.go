@@ -118,7 +118,7 @@ func TestWithdraw(t *testing.T) {
 			if second, err := Stand(w.Machine); err != nil || second.Withdrawn != first.Withdrawn {
 				t.Errorf("Stand after a second Withdraw: got %+v, %v; want as before", second, err)
 			}
-			if missing, err := Holds(w.Machine, w.plan(mode)); err != nil || len(missing) != 1 {
+			if missing, err := holds(w.Machine, w.plan(mode)); err != nil || len(missing) != 1 {
 				t.Errorf("Holds: got %q, %v; want that it is withdrawn", missing, err)
 			}
 			if _, err := w.apply(w.plan(mode)); err != nil {

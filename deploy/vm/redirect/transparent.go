@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// ApplyTransparent has nftables send questions to port 53, over UDP and TCP, of every program of this machine but those exempt to
+// applyTransparent has nftables send questions to port 53, over UDP and TCP, of every program of this machine but those exempt to
 // CoreDNS. Rules of an earlier call are replaced in one transaction, so that no packet meets half of them. IPv4 and IPv6 are each
 // redirected where CoreDNS listens in them. Packets that the machine forwards, as those of containers with a network of their own,
 // are left alone. An *Impossible says why this machine cannot have the rules; nothing was changed then.
-func ApplyTransparent(ctx context.Context, m Machine, p Plan) error {
+func applyTransparent(ctx context.Context, m Machine, p Plan) error {
 	rules, err := transparentRules(m, p)
 	if err != nil {
 		return err
@@ -33,9 +33,9 @@ func ApplyTransparent(ctx context.Context, m Machine, p Plan) error {
 	return nil
 }
 
-// RevertTransparent removes the rules, if there are any. Connections and questions under way lose their translation with the next
+// revertTransparent removes the rules, if there are any. Connections and questions under way lose their translation with the next
 // packet that nothing tracks; programs ask again.
-func RevertTransparent(ctx context.Context, m Machine) error {
+func revertTransparent(ctx context.Context, m Machine) error {
 	there, err := m.transparentTables(ctx)
 	if err != nil {
 		// Most machines that have no nft, or a kernel without nftables, have no rules of ours. Rules outlive the program that loaded them,

@@ -85,8 +85,8 @@ func TestRulesAreOneTransaction(t *testing.T) {
 		scripts = append(scripts, script)
 		return "table ip nat\ntable ip meshvm\ntable ip6 meshvm\ntable inet meshvm\n", nil
 	})
-	if err := ApplyTransparent(t.Context(), m, Plan{Server: netip.MustParseAddrPort("127.0.0.1:5353"), Mode: Resolved}); err != nil {
-		t.Fatalf("ApplyTransparent: %v", err)
+	if err := applyTransparent(t.Context(), m, Plan{Server: netip.MustParseAddrPort("127.0.0.1:5353"), Mode: Resolved}); err != nil {
+		t.Fatalf("applyTransparent: %v", err)
 	}
 	if len(scripts) != 2 {
 		t.Fatalf("Scripts: got %q, want a look and one change", scripts)
@@ -108,11 +108,11 @@ func TestRulesAreOneTransaction(t *testing.T) {
 func TestWithoutNFT(t *testing.T) {
 	m := rulesMachine(t, accountsOfTest, func(string) (string, error) { return "", fmt.Errorf("nft: %w", exec.ErrNotFound) })
 	impossible := (*Impossible)(nil)
-	if err := ApplyTransparent(t.Context(), m, Plan{Server: netip.MustParseAddrPort("127.0.0.1:53")}); !errors.As(err, &impossible) || !strings.Contains(err.Error(), "install the package nftables") {
-		t.Errorf("ApplyTransparent: got %v, want what to install", err)
+	if err := applyTransparent(t.Context(), m, Plan{Server: netip.MustParseAddrPort("127.0.0.1:53")}); !errors.As(err, &impossible) || !strings.Contains(err.Error(), "install the package nftables") {
+		t.Errorf("applyTransparent: got %v, want what to install", err)
 	}
-	if err := RevertTransparent(t.Context(), m); err != nil {
-		t.Errorf("RevertTransparent where nothing was applied: got %v, want none", err)
+	if err := revertTransparent(t.Context(), m); err != nil {
+		t.Errorf("revertTransparent where nothing was applied: got %v, want none", err)
 	}
 	s := State{Plan: Plan{Mode: None, Transparent: true}}
 	if err := os.MkdirAll(filepath.Dir(m.Path(StateFile)), 0o750); err != nil {
@@ -121,15 +121,15 @@ func TestWithoutNFT(t *testing.T) {
 	if err := s.save(m); err != nil {
 		t.Fatal(err)
 	}
-	if err := RevertTransparent(t.Context(), m); err == nil {
-		t.Error("RevertTransparent of rules that were applied: got no error, want one")
+	if err := revertTransparent(t.Context(), m); err == nil {
+		t.Error("revertTransparent of rules that were applied: got no error, want one")
 	}
 	s.Boot = "another"
 	if err := s.save(m); err != nil {
 		t.Fatal(err)
 	}
-	if err := RevertTransparent(t.Context(), m); err != nil {
-		t.Errorf("RevertTransparent of rules of another boot: got %v, want none: they went with it", err)
+	if err := revertTransparent(t.Context(), m); err != nil {
+		t.Errorf("revertTransparent of rules of another boot: got %v, want none: they went with it", err)
 	}
 }
 
@@ -143,8 +143,8 @@ func TestWhereNoRulesCanBe(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := rulesMachine(t, accountsOfTest, func(string) (string, error) { return "", errors.New("nft was run") })
 			impossible := (*Impossible)(nil)
-			if err := ApplyTransparent(t.Context(), m, p); !errors.As(err, &impossible) {
-				t.Errorf("ApplyTransparent: got %v, want an Impossible", err)
+			if err := applyTransparent(t.Context(), m, p); !errors.As(err, &impossible) {
+				t.Errorf("applyTransparent: got %v, want an Impossible", err)
 			}
 		})
 	}

@@ -187,8 +187,8 @@ func (s *site) plan() Plan {
 
 func (s *site) apply() {
 	s.t.Helper()
-	if err := ApplyTransparent(s.t.Context(), s.machine, s.plan()); err != nil {
-		s.t.Fatalf("ApplyTransparent: %v", err)
+	if err := applyTransparent(s.t.Context(), s.machine, s.plan()); err != nil {
+		s.t.Fatalf("applyTransparent: %v", err)
 	}
 }
 
@@ -272,8 +272,8 @@ func TestTransparentRedirectsWhoAsksAnother(t *testing.T) {
 	t.Run("without IPv6 its questions are left alone", func(t *testing.T) {
 		p := s.plan()
 		p.Server6 = netip.AddrPort{}
-		if err := ApplyTransparent(t.Context(), s.machine, p); err != nil {
-			t.Fatalf("ApplyTransparent: %v", err)
+		if err := applyTransparent(t.Context(), s.machine, p); err != nil {
+			t.Fatalf("applyTransparent: %v", err)
 		}
 		for resolver, word := range map[string]string{resolvers[0]: "near", resolvers[1]: "far"} {
 			if got := s.ask(testAppUID, "@"+resolver, "who.example", "TXT"); got != `"`+word+`"` {
@@ -282,8 +282,8 @@ func TestTransparentRedirectsWhoAsksAnother(t *testing.T) {
 		}
 	})
 	for range 2 {
-		if err := RevertTransparent(t.Context(), s.machine); err != nil {
-			t.Fatalf("RevertTransparent: %v", err)
+		if err := revertTransparent(t.Context(), s.machine); err != nil {
+			t.Fatalf("revertTransparent: %v", err)
 		}
 		if after := s.in("nft", "list", "ruleset"); after != before {
 			t.Errorf("Rules after the revert: got %q, want %q", after, before)
@@ -353,8 +353,8 @@ func TestTransparentComesBeforeIstio(t *testing.T) {
 					t.Errorf("Istio's agent, %s: got %s, want far", protocol, got)
 				}
 			}
-			if err := RevertTransparent(t.Context(), s.machine); err != nil {
-				t.Fatalf("RevertTransparent: %v", err)
+			if err := revertTransparent(t.Context(), s.machine); err != nil {
+				t.Fatalf("revertTransparent: %v", err)
 			}
 			if left := s.in("nft", "list", "tables"); strings.Contains(left, "meshvm") || !strings.Contains(left, "nat") {
 				t.Errorf("Tables after the revert: got %s, want Istio's alone", left)

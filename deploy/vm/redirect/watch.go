@@ -2,6 +2,7 @@ package redirect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -49,7 +50,7 @@ func Watch(ctx context.Context, m Machine, k Keeping) error {
 	}
 	w := &watching{keeping: k, resolution: keptMachine{m}, log: k.Log, changes: changes.C}
 	err = w.run(ctx)
-	return joinClose(err, changes)
+	return errors.Join(err, changes.Close())
 }
 
 // resolution is what there is to keep.

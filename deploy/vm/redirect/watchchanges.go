@@ -2,7 +2,6 @@ package redirect
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -66,8 +65,6 @@ func (c *changes) Close() error {
 	c.running.Wait()
 	return err
 }
-
-func joinClose(err error, c io.Closer) error { return errors.Join(err, c.Close()) }
 
 func (c *changes) run() {
 	ticker := time.NewTicker(c.interval)

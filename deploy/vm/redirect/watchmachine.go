@@ -15,7 +15,7 @@ func (m keptMachine) state() (*State, error) { return LoadState(m.Machine) }
 
 // holds looks at the rules of nftables, too, which a firewall that is loaded anew may flush.
 func (m keptMachine) holds(ctx context.Context, p Plan) ([]string, error) {
-	missing, err := Holds(m.Machine, p)
+	missing, err := holds(m.Machine, p)
 	if err != nil || len(missing) > 0 || !p.Transparent {
 		return missing, err
 	}
