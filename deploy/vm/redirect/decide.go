@@ -247,6 +247,9 @@ func (p *Plan) warn(f Facts, w Wish) {
 	if p.Mode == Direct && f.NetworkManager.Running && f.ResolvConf.Writer == "NetworkManager" {
 		warn("NetworkManager writes %s, and will do so again: mode networkmanager would go along with it", resolvConf)
 	}
+	if !p.Mode.split() && p.Mode != None && f.Resolved.Running && nsswitch.ResolveBeforeDNS(f.NSS) {
+		warn("the C library asks systemd-resolved first (nsswitch.conf), which reads %s, and asks the servers of its links as well", resolvConf)
+	}
 	if f.ResolvConf.Mounted && p.Mode == Direct {
 		warn("another file is mounted over %s, so it is rewritten where it is", resolvConf)
 	}

@@ -170,7 +170,7 @@ func TestDecideAskedFor(t *testing.T) {
 		wish            Wish
 		warned, refused string
 	}{
-		{name: "direct beside systemd-resolved", facts: asked(252), wish: by(Direct)},
+		{name: "direct beside systemd-resolved", facts: asked(252), wish: by(Direct), warned: "asks systemd-resolved first"},
 		{name: "resolved with 258", facts: asked(258), wish: by(Resolved)},
 		{name: "delegate with 257", facts: asked(257), wish: by(Delegate), refused: "has no dns-delegate.d"},
 		{name: "resolved with 245", facts: asked(245), wish: by(Resolved), refused: "cannot ask for single domains"},
