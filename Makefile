@@ -50,6 +50,16 @@ test-servers: ## Build the real kube-apiserver, etcd and parts of istiod for tes
 	sh test/servers/build.sh bin/test
 	sh test/servers/istio/build.sh bin/test
 
+.PHONY: test-helm
+test-helm: bin/test/helm bin/test/helm3 ## Build Helm 4 and Helm 3 for tests into bin/test/
+
+bin/test/helm bin/test/helm3: bin/test/%: build/tools/%/go.mod build/tools/%/go.sum
+	CGO_ENABLED=0 $(GO) build -modfile=build/tools/$*/go.mod -trimpath -ldflags "$(LDFLAGS)" -o $@ $$(sed -n 's/^tool //p' build/tools/$*/go.mod)
+
+.PHONY: test-chart
+test-chart: test-servers test-helm ## Install the chart on the real API server, run what it says, have a VM answer
+	$(GO) test -tags chart -count=1 -timeout 20m ./test/chart/...
+
 # How long each fuzz target runs.
 FUZZTIME ?= 10s
 
@@ -81,6 +91,14 @@ sbom: build ## Write what each program is made of beside it, as CycloneDX JSON
 .PHONY: generate
 generate: ## Generate Go from registry.proto
 	$(GO) generate ./syncer/api/...
+
+.PHONY: manifests
+manifests: test-helm ## Render the chart into the plain manifests of deploy/kubernetes
+	sh build/manifests.sh bin/test/helm deploy/kubernetes
+
+.PHONY: chart-readme
+chart-readme: ## Write the chart's table of values from values.yaml
+	$(GO) run ./build/chart
 
 .PHONY: bench
 bench: ## Run the benchmarks: ns, bytes and allocations
