@@ -1,0 +1,154 @@
+//go:build chart
+
+package chart
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	istio "istio.io/client-go/pkg/clientset/versioned"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/restmapper"
+
+	"github.com/meshvm/meshvm/test/controlplane"
+)
+
+// patience bounds every wait, on machines that are slow.
+const patience = time.Minute
+
+// cluster is the real API server, and those who play its controllers.
+type cluster struct {
+	t        *testing.T
+	plane    *controlplane.ControlPlane
+	clients  kubernetes.Interface
+	istio    istio.Interface
+	dynamic  dynamic.Interface
+	mappings *restmapper.DeferredDiscoveryRESTMapper
+}
+
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	c := &cluster{t: t, plane: plane.ControlPlane(t)}
+	config := c.plane.RESTConfig()
+	var err error
+	if c.clients, err = kubernetes.NewForConfig(config); err != nil {
+		t.Fatal(err)
+	}
+	if c.istio, err = istio.NewForConfig(config); err != nil {
+		t.Fatal(err)
+	}
+	if c.dynamic, err = dynamic.NewForConfig(config); err != nil {
+		t.Fatal(err)
+	}
+	discovered, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.mappings = restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(discovered))
+	for _, name := range []string{namespace, "istio-system"} {
+		_, err := c.clients.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+// install runs helm install or upgrade with values, and has the release uninstalled at the test's end.
+func (c *cluster) install(version, text string) {
+	c.t.Helper()
+	if err := c.try(version, text); err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := c.uninstall(ctx, version); err != nil {
+			c.t.Error(err)
+		}
+	})
+}
+
+func (c *cluster) uninstall(ctx context.Context, version string) error {
+	_, err := helm(ctx, c.t.TempDir(), version, "uninstall", release, "--namespace", namespace, "--kubeconfig", c.plane.Kubeconfig(), "--ignore-not-found")
+	return err
+}
+
+// upgrade is helm upgrade of what was installed.
+func (c *cluster) upgrade(version, text string) {
+	c.t.Helper()
+	if err := c.try(version, text); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cluster) try(version, text string) error {
+	c.t.Helper()
+	args := append([]string{"upgrade", "--install", release, chartFolder(), "--namespace", namespace, "--kubeconfig", c.plane.Kubeconfig()}, values(c.t, text)...)
+	_, err := helm(c.t.Context(), c.t.TempDir(), version, args...)
+	return err
+}
+
+// apply applies YAML as kubectl apply --server-side --validate=strict does.
+func (c *cluster) apply(text string) error {
+	objects, err := parse(text)
+	if err != nil {
+		return err
+	}
+	for _, object := range objects {
+		kind := object.GroupVersionKind()
+		mapping, err := c.mappings.RESTMapping(kind.GroupKind(), kind.Version)
+		if meta.IsNoMatchError(err) {
+			c.mappings.Reset()
+			mapping, err = c.mappings.RESTMapping(kind.GroupKind(), kind.Version)
+		}
+		if err != nil {
+			return fmt.Errorf("apply %s %s: %w", kind.Kind, object.GetName(), err)
+		}
+		var resource dynamic.ResourceInterface = c.dynamic.Resource(mapping.Resource)
+		if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+			resource = c.dynamic.Resource(mapping.Resource).Namespace(object.GetNamespace())
+		}
+		body, err := object.MarshalJSON()
+		if err != nil {
+			return err
+		}
+		_, err = resource.Patch(c.t.Context(), object.GetName(), "application/apply-patch+yaml", body,
+			metav1.PatchOptions{FieldManager: "test", Force: new(true), FieldValidation: metav1.FieldValidationStrict})
+		if err != nil {
+			return fmt.Errorf("apply %s %s: %w", kind.Kind, object.GetName(), err)
+		}
+	}
+	return nil
+}
+
+// eventually waits until check has nothing to say.
+func eventually(t *testing.T, what string, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %s: %v", what, patience, err)
+		}
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatalf("%s: %v", what, t.Context().Err())
+		}
+	}
+}
