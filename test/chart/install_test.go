@@ -58,7 +58,6 @@ func (c *cluster) fixtures() {
 // TestObjects: the API server takes every object, with not one field that it does not know.
 func TestObjects(t *testing.T) {
 	c := newCluster(t)
-	c.fixtures()
 	if err := c.apply("apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata: {name: x, namespace: default}\nspec: {secretName: a, issuerRef: {name: b}, wrong: c}\n"); err == nil {
 		t.Fatal("A Certificate with an unknown field was accepted: the test can find nothing")
 	}
@@ -121,7 +120,6 @@ func (c *cluster) delete(resource string) {
 // TestInstall: each Helm installs, upgrades to all else, and takes everything away again.
 func TestInstall(t *testing.T) {
 	c := newCluster(t)
-	c.fixtures()
 	c.clear()
 	for _, version := range helms {
 		t.Run(version, func(t *testing.T) {

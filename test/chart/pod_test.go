@@ -143,7 +143,7 @@ func (p *pod) get(path string) (string, error) {
 func (p *pod) ready(t *testing.T) {
 	t.Helper()
 	probe := p.spec.Containers[0].ReadinessProbe.HTTPGet
-	eventually(t, "the syncer is ready", func() error {
+	eventually(t, "a ready syncer", func() error {
 		_, err := p.get(probe.Path)
 		return err
 	})

@@ -50,8 +50,7 @@ func boot(t *testing.T, bundle string) *vm {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(bundle, "Corefile")
-	content, err := os.ReadFile(file)
+	content, err := os.ReadFile(filepath.Join(bundle, "Corefile"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,10 +65,7 @@ func boot(t *testing.T, bundle string) *vm {
 		}
 		text = strings.Replace(text, own[0], own[1], 1)
 	}
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	m.coredns = programs.Start(t, programs.CoreDNS, "-conf", file)
+	m.coredns = programs.Start(t, programs.CoreDNS, "-conf", programs.Corefile(t, text))
 	m.coredns.WaitForStart(t)
 	return m
 }
