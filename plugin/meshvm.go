@@ -73,7 +73,11 @@ func (m *Meshvm) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 	// What is decided is written here and not where it is decided: every query has a goroutine of its
 	// own, and each frame above WriteMsg makes it likelier that its stack has to grow.
 	reply, outcome := m.resolve(&q)
-	requests[outcome].Inc()
+	if q.stale && outcome <= nameError {
+		requests[requestType(q.qtype)][stale].Inc()
+	} else {
+		requests[requestType(q.qtype)][outcome].Inc()
+	}
 	if outcome == passed {
 		return m.passOn(&q)
 	}
@@ -111,6 +115,8 @@ type query struct {
 	host *mirror.Host
 	// aliases is how many led here from the name that the client asked for.
 	aliases int
+	// stale: the reply is from a registry older than max_stale.
+	stale bool
 }
 
 func (q *query) qclass() uint16 { return q.r.Question[0].Qclass }

@@ -56,9 +56,9 @@ func TestPending(t *testing.T) {
 			if config == nil {
 				config = defaultConfig()
 			}
-			before := testutil.ToFloat64(requests[pending])
+			before := testutil.ToFloat64(requests[requestType(tc.qtype)][pending])
 			check(t, ask(t, serving(t, config, resources), tc.query, tc.qtype, true), tc.want)
-			if counted := testutil.ToFloat64(requests[pending]) > before; counted != tc.counts {
+			if counted := testutil.ToFloat64(requests[requestType(tc.qtype)][pending]) > before; counted != tc.counts {
 				t.Errorf("Counted as pending: got %t, want %t", counted, tc.counts)
 			}
 		})

@@ -118,8 +118,10 @@ func TestReadmeMetrics(t *testing.T) {
 		}
 		for _, metric := range family.GetMetric() {
 			counted++
-			if outcome := metric.GetLabel()[0].GetValue(); !strings.Contains(text, "`"+outcome+"`") {
-				t.Errorf("Outcomes: README.md lacks %q", outcome)
+			for _, label := range metric.GetLabel() {
+				if !strings.Contains(text, "`"+label.GetValue()+"`") {
+					t.Errorf("%s: README.md lacks %q", label.GetName(), label.GetValue())
+				}
 			}
 		}
 	}
@@ -128,7 +130,7 @@ func TestReadmeMetrics(t *testing.T) {
 			t.Errorf("Modes of redirect_mode: README.md lacks %q", mode)
 		}
 	}
-	if counted != len(requests) {
-		t.Errorf("Outcomes: got %d, want %d", counted, len(requests))
+	if want := len(requests) * len(requests[0]); counted != want {
+		t.Errorf("Outcomes and types: got %d, want %d", counted, want)
 	}
 }

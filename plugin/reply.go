@@ -106,6 +106,7 @@ func (m *Meshvm) replyFailure(q *query, code uint16, reason string) (*dns.Msg, o
 func (m *Meshvm) finish(q *query, reply *dns.Msg) *dns.Msg {
 	if m.follower.staleFor() > m.config.MaxStale {
 		staleAnswers.Inc()
+		q.stale = true
 		extend(q, reply, dns.ExtendedErrorCodeStaleAnswer, "")
 	}
 	return reply

@@ -1,6 +1,7 @@
 package meshvm
 
 import (
+	"os"
 	"strings"
 	"time"
 
@@ -94,6 +95,7 @@ var (
 	revisionDesc  = mirrorGauge("revision", "Revision of the registry that the mirror is at, within its generation.", "generation")
 	connectedDesc = mirrorGauge("connected", "Whether a syncer is connected (1) or not (0).")
 	stalenessDesc = mirrorGauge("staleness_seconds", "Time since the registry was last known to be current.")
+	namesDesc     = mirrorGauge("names", "Number of names that the mirror has an answer for, wildcards among them.")
 	expiryDesc    = mirrorGauge("credential_expiry_timestamp_seconds", "When the credential in the VM's files ends, by kind: certificate or token.", "credential")
 )
 
@@ -101,9 +103,39 @@ func mirrorGauge(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, name), help, append([]string{"syncers", "namespace"}, labels...), nil)
 }
 
+// Gauges of the file that a mirror is kept in.
+var (
+	snapshotBytesDesc = mirrorGauge("snapshot_bytes", "Size of the snapshot on disk.")
+	snapshotTimeDesc  = mirrorGauge("snapshot_timestamp_seconds", "When the snapshot on disk was written, in Unix time.")
+)
+
+func init() {
+	// Present from the start, so that a rate over the first of them is right. Causes and reasons are of faults, too many to show
+	// them all as zero but for the most telling.
+	for _, equal := range []string{"true", "false"} {
+		heartbeats.WithLabelValues(equal)
+	}
+	for _, mode := range []string{"resume", "compare", "full"} {
+		syncs.WithLabelValues(mode)
+	}
+	for _, cause := range []watch.Cause{watch.CauseUnavailable, watch.CauseTLS, watch.CauseUnauthenticated, watch.CausePermissionDenied, watch.CauseTimeout, watch.CauseSilent, watch.CauseAged, watch.CauseMismatch} {
+		disconnects.WithLabelValues(string(cause))
+	}
+	for _, operation := range []string{"load", "save"} {
+		snapshotErrors.WithLabelValues(operation)
+	}
+	connects.WithLabelValues()
+	compareBytes.WithLabelValues()
+	deltas.WithLabelValues()
+	deltaBytes.WithLabelValues()
+	for _, change := range []string{"upsert", "removal"} {
+		changes.WithLabelValues(change)
+	}
+}
+
 // Describe implements prometheus.Collector.
 func (p *followers) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{resourcesDesc, revisionDesc, connectedDesc, stalenessDesc, expiryDesc} {
+	for _, desc := range []*prometheus.Desc{resourcesDesc, revisionDesc, connectedDesc, stalenessDesc, expiryDesc, namesDesc, snapshotBytesDesc, snapshotTimeDesc} {
 		descs <- desc
 	}
 }
@@ -124,6 +156,7 @@ func (p *followers) Collect(metrics chan<- prometheus.Metric) {
 			metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 		}
 		position := state.Position()
+		gauge(namesDesc, float64(state.Names()))
 		gauge(resourcesDesc, float64(state.Resources()))
 		gauge(revisionDesc, float64(position.GetRevision()), position.GetGeneration())
 		status := held.client.Status()
@@ -139,6 +172,13 @@ func (p *followers) Collect(metrics chan<- prometheus.Metric) {
 		}
 		if !held.mirror.ConfirmedAt().IsZero() {
 			gauge(stalenessDesc, held.mirror.Age().Seconds())
+		}
+		if held.file == nil {
+			continue
+		}
+		if file, err := os.Stat(held.file.path); err == nil { // There is none before the first sync.
+			gauge(snapshotBytesDesc, float64(file.Size()))
+			gauge(snapshotTimeDesc, float64(file.ModTime().Unix()))
 		}
 	}
 }

@@ -12,7 +12,7 @@ type collector struct {
 
 	build, synced, age, resources, revision, logBytes, logRevisions *prometheus.Desc
 	watchers, views, lag, lagging, lagSeconds                       *prometheus.Desc
-	syncing, waiting, connections                                   *prometheus.Desc
+	syncing, waiting, connections, ready, certificate               *prometheus.Desc
 }
 
 func newCollector(s *Server) *collector {
@@ -21,6 +21,8 @@ func newCollector(s *Server) *collector {
 	}
 	return &collector{
 		server:       s,
+		ready:        desc("ready", "Whether VMs are served (1) or not (0), as /readyz says."),
+		certificate:  desc("tls_certificate_expiry_timestamp_seconds", "When the certificate that VMs see ends, in Unix time."),
 		build:        desc("build_info", "The version that runs; always 1.", "version"),
 		synced:       desc("source_synced", "Whether the source has put in everything that exists.", "source"),
 		age:          desc("source_age_seconds", "For how long the source's picture has not been known to be current.", "source"),
@@ -43,6 +45,7 @@ func newCollector(s *Server) *collector {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.build, c.synced, c.age, c.resources, c.revision, c.logBytes, c.logRevisions, c.watchers, c.views, c.lag, c.lagSeconds, c.lagging, c.syncing, c.waiting, c.connections,
+		c.ready, c.certificate,
 	} {
 		ch <- d
 	}
@@ -54,6 +57,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
 	gauge(c.build, 1, c.server.opts.Version)
+	ready := 0.0
+	if c.server.notReady() == "" {
+		ready = 1
+	}
+	gauge(c.ready, ready)
+	if expiry := c.server.certificateExpiry(); !expiry.IsZero() {
+		gauge(c.certificate, float64(expiry.Unix()))
+	}
 	now := c.server.opts.Now()
 	for _, source := range c.server.registry.Sources() {
 		synced := 0.0
@@ -92,4 +103,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	if open := c.server.accepted.Load(); open != nil {
 		gauge(c.connections, float64(open.count()))
 	}
+}
+
+// certificateExpiry is when the certificate that VMs see ends; zero in plaintext.
+func (s *Server) certificateExpiry() time.Time {
+	if s.certs == nil {
+		return time.Time{}
+	}
+	return s.certs.expiry()
 }

@@ -59,17 +59,24 @@ func (s *Server) toThisMachine(serve http.HandlerFunc) http.HandlerFunc {
 
 // serveReady says whether VMs are served, and if not, what is missing.
 func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
-	select {
-	case <-s.registry.Ready():
-	default:
-		http.Error(w, s.waitingFor(), http.StatusServiceUnavailable)
-		return
-	}
-	if !s.serving.Load() {
-		http.Error(w, "not serving VMs: starting or shutting down", http.StatusServiceUnavailable)
+	if missing := s.notReady(); missing != "" {
+		http.Error(w, missing, http.StatusServiceUnavailable)
 		return
 	}
 	writeOK(w)
+}
+
+// notReady is what is missing for VMs to be served, or nothing.
+func (s *Server) notReady() string {
+	select {
+	case <-s.registry.Ready():
+	default:
+		return s.waitingFor()
+	}
+	if !s.serving.Load() {
+		return "not serving VMs: starting or shutting down"
+	}
+	return ""
 }
 
 func writeOK(w http.ResponseWriter) {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -114,6 +115,14 @@ func (c *certificates) authorities() (*x509.CertPool, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.good.ClientCAs, c.generation
+}
+
+// expiry is when the certificate that a handshake would show now ends.
+func (c *certificates) expiry() time.Time {
+	if pair := c.current().Certificates; len(pair) > 0 && pair[0].Leaf != nil {
+		return pair[0].Leaf.NotAfter
+	}
+	return time.Time{}
 }
 
 // fault counts and logs what is wrong with the files, once for as long as it stays the same.
