@@ -20,6 +20,10 @@ bin/coredns bin/meshvm-syncer bin/meshvmctl:
 packages: ## Build the VM's deb and rpm, for amd64 and arm64, into bin/packages/
 	GO="$(GO)" sh build/package/build.sh bin/packages "$(VERSION)"
 
+.PHONY: image
+image: ## Build images of syncer and CoreDNS, for amd64 and arm64, into bin/images/
+	GO="$(GO)" sh build/image/build.sh bin/images "$(VERSION)"
+
 .PHONY: man
 man: bin/meshvmctl ## Write the manual pages of the VM's programs into bin/man/
 	$(GO) run ./build/man -meshvmctl bin/meshvmctl -out bin/man
