@@ -54,14 +54,18 @@ test-servers: ## Build the real kube-apiserver, etcd and parts of istiod for tes
 	sh test/servers/build.sh bin/test
 	sh test/servers/istio/build.sh bin/test
 
-.PHONY: test-helm
-test-helm: bin/test/helm bin/test/helm3 ## Build Helm 4 and Helm 3 for tests into bin/test/
+.PHONY: test-clients
+test-clients: bin/test/helm bin/test/helm3 bin/test/kubectl ## Build Helm 4, Helm 3 and kubectl for tests into bin/test/
+
+bin/test/kubectl: test/servers/go.mod test/servers/go.sum
+	CGO_ENABLED=0 $(GO) -C test/servers build -trimpath -ldflags "$(LDFLAGS)" -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/kubectl
 
 bin/test/helm bin/test/helm3: bin/test/%: build/tools/%/go.mod build/tools/%/go.sum
 	CGO_ENABLED=0 $(GO) build -modfile=build/tools/$*/go.mod -trimpath -ldflags "$(LDFLAGS)" -o $@ $$(sed -n 's/^tool //p' build/tools/$*/go.mod)
 
 .PHONY: test-chart
-test-chart: test-servers test-helm ## Install the chart on the real API server, run what it says, have a VM answer
+test-chart: test-servers test-clients ## Install the chart on the real API server, run what it says, have a VM answer, as root
+	sh test/chart/install.sh
 	$(GO) test -tags chart -count=1 -timeout 20m ./test/chart/...
 
 # How long each fuzz target runs.
@@ -97,7 +101,7 @@ generate: ## Generate Go from registry.proto
 	$(GO) generate ./syncer/api/...
 
 .PHONY: manifests
-manifests: test-helm ## Render the chart into the plain manifests of deploy/kubernetes
+manifests: test-clients ## Render the chart into the plain manifests of deploy/kubernetes
 	sh build/manifests.sh bin/test/helm deploy/kubernetes
 
 .PHONY: chart-readme

@@ -19,6 +19,7 @@ import (
 // and connects whoever comes to one of the pods that are ready.
 type balancer struct {
 	t        *testing.T
+	ip       string
 	listener net.Listener
 
 	mu    sync.Mutex
@@ -33,15 +34,22 @@ func (c *cluster) balance(t *testing.T, pods ...*pod) *balancer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Any address of 127/8 is this machine's, so the port can be the Service's own.
-	ip := net.IPv4(127, byte(1+rand.IntN(254)), byte(rand.IntN(256)), byte(1+rand.IntN(254)))
-	address := net.TCPAddr{IP: ip, Port: int(service.Spec.Ports[0].Port)}
-	b := &balancer{t: t, ready: pods}
-	if b.listener, err = new(net.ListenConfig).Listen(t.Context(), "tcp", address.String()); err != nil {
+	b := listen(t, int(service.Spec.Ports[0].Port))
+	b.set(pods...)
+	if err := b.publish(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	patch := `{"status":{"loadBalancer":{"ingress":[{"ip":"` + ip.String() + `"}]}}}`
-	if _, err := c.clients.CoreV1().Services(namespace).Patch(t.Context(), release, types.MergePatchType, []byte(patch), metav1.PatchOptions{}, "status"); err != nil {
+	return b
+}
+
+// listen makes a balancer at a port of an address that nobody else has.
+func listen(t *testing.T, port int) *balancer {
+	t.Helper()
+	// Any address of 127/8 is this machine's, so the port can be the Service's own.
+	ip := net.IPv4(127, byte(1+rand.IntN(254)), byte(rand.IntN(256)), byte(1+rand.IntN(254)))
+	b := &balancer{t: t, ip: ip.String()}
+	var err error
+	if b.listener, err = new(net.ListenConfig).Listen(t.Context(), "tcp", (&net.TCPAddr{IP: ip, Port: port}).String()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -54,6 +62,13 @@ func (c *cluster) balance(t *testing.T, pods ...*pod) *balancer {
 		b.conns.Wait()
 	})
 	return b
+}
+
+// publish writes the address into the Service's status.
+func (b *balancer) publish(ctx context.Context, c *cluster) error {
+	patch := `{"status":{"loadBalancer":{"ingress":[{"ip":"` + b.ip + `"}]}}}`
+	_, err := c.clients.CoreV1().Services(namespace).Patch(ctx, release, types.MergePatchType, []byte(patch), metav1.PatchOptions{}, "status")
+	return err
 }
 
 // set says which pods are ready. Connections to others stay, as with a Service.

@@ -35,9 +35,23 @@ type cluster struct {
 	mappings *restmapper.DeferredDiscoveryRESTMapper
 }
 
+// newCluster is the control plane that tests share, with the namespaces that the chart is installed in.
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{t: t, plane: plane.ControlPlane(t)}
+	c := connect(t, plane.ControlPlane(t))
+	for _, name := range []string{namespace, "istio-system"} {
+		_, err := c.clients.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+// connect is a control plane that has the kinds that the chart may make, and nothing else.
+func connect(t *testing.T, plane *controlplane.ControlPlane) *cluster {
+	t.Helper()
+	c := &cluster{t: t, plane: plane}
 	config := c.plane.RESTConfig()
 	var err error
 	if c.clients, err = kubernetes.NewForConfig(config); err != nil {
@@ -54,12 +68,6 @@ func newCluster(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	c.mappings = restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(discovered))
-	for _, name := range []string{namespace, "istio-system"} {
-		_, err := c.clients.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
-		if err != nil && !apierrors.IsAlreadyExists(err) {
-			t.Fatal(err)
-		}
-	}
 	c.fixtures()
 	return c
 }

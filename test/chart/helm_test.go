@@ -53,7 +53,7 @@ func values(t *testing.T, text string) []string {
 // template is what a version of Helm renders, without a cluster.
 func template(t *testing.T, version, text string) (string, error) {
 	t.Helper()
-	args := append([]string{"template", release, chartFolder(), "--namespace", namespace}, values(t, text)...)
+	args := append([]string{"template", release, chartFolder(), "--namespace", namespace, "--kube-version", "1.31.0"}, values(t, text)...)
 	return helm(t.Context(), t.TempDir(), version, args...)
 }
 

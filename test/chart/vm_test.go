@@ -54,11 +54,12 @@ func boot(t *testing.T, bundle string) *vm {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := string(content)
+	text := strings.ReplaceAll(string(content), "/etc/meshvm/", bundle+"/")
+	text = strings.Replace(text, "forward . /run/meshvm-redirect/resolv.conf", "forward . "+programs.Upstream(t), 1)
 	for _, own := range [][2]string{
 		{"\n. {", "\n.:" + port + " {"}, {"health 127.0.0.1:15056", "health " + programs.FreeAddress(t)},
 		{"ready 127.0.0.1:15057", "ready " + programs.FreeAddress(t)}, {"prometheus 127.0.0.1:9153", "prometheus " + m.metrics},
-		{"/var/lib/meshvm/registry.snapshot", filepath.Join(t.TempDir(), "registry.snapshot") + "\n        status off"},
+		{"reload 10s", "reload 2s 1s"}, {"/var/lib/meshvm/registry.snapshot", filepath.Join(t.TempDir(), "registry.snapshot") + "\n        status off"},
 	} {
 		if strings.Count(text, own[0]) != 1 {
 			t.Fatalf("Got %d of %q in\n%s\nwant 1", strings.Count(text, own[0]), own[0], text)
