@@ -110,8 +110,7 @@ var (
 )
 
 func init() {
-	// Present from the start, so that a rate over the first of them is right. Causes and reasons are of faults, too many to show
-	// them all as zero but for the most telling.
+	// Present from the start, so that a rate over the first of them is right: all but the rarest causes.
 	for _, equal := range []string{"true", "false"} {
 		heartbeats.WithLabelValues(equal)
 	}
@@ -123,6 +122,12 @@ func init() {
 	}
 	for _, operation := range []string{"load", "save"} {
 		snapshotErrors.WithLabelValues(operation)
+	}
+	for _, reason := range []watch.Reason{
+		watch.ReasonOutOfTurn, watch.ReasonMode, watch.ReasonWelcome, watch.ReasonGap, watch.ReasonFrames, watch.ReasonSize, watch.ReasonContent,
+		watch.ReasonKey, watch.ReasonBody, watch.ReasonName, watch.ReasonAddress, watch.ReasonPort,
+	} {
+		refusals.WithLabelValues(string(reason))
 	}
 	connects.WithLabelValues()
 	compareBytes.WithLabelValues()

@@ -29,6 +29,12 @@ func newMetrics(registerer prometheus.Registerer) (metrics, error) {
 			Name: prefix + "request_failures_total", Help: "Lists and watches that the API server did not serve.",
 		}, []string{"resource", "verb"}),
 	}
+	// Present from the start, so that a rate over the first of them is right.
+	for _, resource := range []string{"services", "namespaces", "endpointslices.discovery.k8s.io"} {
+		for _, verb := range []string{"list", "watch"} {
+			m.failures.WithLabelValues(resource, verb)
+		}
+	}
 	if registerer == nil {
 		return m, nil
 	}
