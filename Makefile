@@ -64,7 +64,7 @@ bin/test/helm bin/test/helm3: bin/test/%: build/tools/%/go.mod build/tools/%/go.
 	CGO_ENABLED=0 $(GO) build -modfile=build/tools/$*/go.mod -trimpath -ldflags "$(LDFLAGS)" -o $@ $$(sed -n 's/^tool //p' build/tools/$*/go.mod)
 
 .PHONY: test-chart
-test-chart: test-servers test-clients ## Install the chart on the real API server, run what it says, have a VM answer, as root
+test-chart: test-servers test-clients image ## Install the chart on the real API server, run what it says, have a VM answer, as root
 	sh test/chart/install.sh
 	$(GO) test -tags chart -count=1 -timeout 20m ./test/chart/...
 

@@ -20,7 +20,7 @@ render() {
 	"$helm" template meshvm-syncer "$chart" --namespace meshvm --set tls.mode=secret "$@" >"$directory/.rendered"
 	{
 		echo "# Rendered from the chart in deploy/kubernetes/meshvm-syncer by \`make manifests\`: edit that."
-		cat -s "$directory/.rendered" | sed -e "/^# Source: /d" -e "/^ *app.kubernetes.io\/managed-by: /d" -e "/^ *helm.sh\/chart: /d" -e "\$ { /^$/d }"
+		cat -s "$directory/.rendered" | sed -e "1 { /^---\$/d }" -e "/^# Source: /d" -e "/^ *app.kubernetes.io\/managed-by: /d" -e "/^ *helm.sh\/chart: /d" -e "\$ { /^$/d }"
 	} >"$directory/$file"
 	rm "$directory/.rendered"
 }

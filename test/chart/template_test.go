@@ -3,7 +3,10 @@
 package chart
 
 import (
+	"bytes"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -158,7 +161,7 @@ func TestRefused(t *testing.T) {
 		{"cert-manager without issuer", "{tls: {mode: cert-manager}}", "tls.certManager.issuerRef"},
 		{"authorities of somebody else's", "{tls: {caBundle: \"-----BEGIN CERTIFICATE-----\"}}", "tls.caBundle"},
 		{"a load balancer's option without one", "{service: {loadBalancerClass: a}}", "service.type LoadBalancer"},
-		{"the same, on nodes", "{service: {type: NodePort, loadBalancerSourceRanges: [10.0.0.0/8]}}", "service.type LoadBalancer"},
+		{"the same on nodes", "{service: {type: NodePort, loadBalancerSourceRanges: [10.0.0.0/8]}}", "service.type LoadBalancer"},
 		{"read twice", "{metrics: {serviceMonitor: {enabled: true}, podMonitor: {enabled: true}}}", "read twice"},
 		{"more at least than at most", "{autoscaling: {enabled: true, minReplicas: 7}}", "autoscaling.minReplicas"},
 		{"scaled by a share of nothing", "{autoscaling: {enabled: true}, resources: {requests: {cpu: null}}}", "resources.requests.cpu"},
@@ -176,5 +179,31 @@ func TestRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestPlainManifestsAreFresh: those who have no Helm apply what the chart renders.
+func TestPlainManifestsAreFresh(t *testing.T) {
+	fresh := t.TempDir()
+	script := exec.CommandContext(t.Context(), "sh", filepath.Join(root, "build", "manifests.sh"), filepath.Join(root, "bin", "test", "helm"), fresh)
+	if output, err := script.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	files, err := os.ReadDir(fresh)
+	if err != nil || len(files) < 6 {
+		t.Fatalf("got %d files and %v, want some", len(files), err)
+	}
+	for _, file := range files {
+		want, err := os.ReadFile(filepath.Join(fresh, file.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(filepath.Join(root, "deploy", "kubernetes", file.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("deploy/kubernetes/%s is stale: run make manifests", file.Name())
+		}
 	}
 }

@@ -12,7 +12,6 @@
   (list "cluster-domain" $v.clusterDomain)
   (list "default-export" $v.defaultExport)
   (list "istio-mesh-config" $v.istio.meshConfig)
-  (list "http-authorization" (ternary "kubernetes" "" (eq $v.http.authorization "kubernetes")))
   (list "token-jwks" $v.identity.tokenJWKS)
   (list "token-issuer" $v.identity.tokenIssuer)
   (list "token-audience" $v.identity.tokenAudience)
