@@ -40,21 +40,17 @@ func save(index oci.ImageIndex, archive string) (err error) {
 
 // pack writes the files of a folder, in the order of their names, without anything of the machine's.
 func pack(to io.Writer, folder string) error {
-	writer := tar.NewWriter(to)
-	err := filepath.WalkDir(folder, func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || name == folder {
+	writer, files := tar.NewWriter(to), os.DirFS(folder)
+	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || name == "." {
 			return err
 		}
-		relative, err := filepath.Rel(folder, name)
-		if err != nil {
-			return err
-		}
-		header := &tar.Header{Name: filepath.ToSlash(relative), ModTime: time.Unix(0, 0), Mode: 0o644, Typeflag: tar.TypeReg}
+		header := &tar.Header{Name: name, ModTime: time.Unix(0, 0), Mode: 0o644, Typeflag: tar.TypeReg}
 		if entry.IsDir() {
 			header.Name, header.Mode, header.Typeflag = header.Name+"/", 0o755, tar.TypeDir
 			return writer.WriteHeader(header)
 		}
-		content, err := os.ReadFile(name)
+		content, err := fs.ReadFile(files, name)
 		if err != nil {
 			return err
 		}

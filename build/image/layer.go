@@ -66,17 +66,13 @@ func (s settings) base(p program, architecture string) ([]file, error) {
 		{"/etc/passwd", fmt.Appendf(nil, "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:%d:%d:nonroot:/:/sbin/nologin\n", user, user), 0o644},
 		{"/etc/ssl/certs/ca-certificates.crt", authorities(), 0o644},
 	}
-	licenses := filepath.Join(s.parts, "licenses", p.name)
-	err := filepath.WalkDir(licenses, func(name string, entry fs.DirEntry, err error) error {
+	licenses := os.DirFS(filepath.Join(s.parts, "licenses", p.name))
+	err := fs.WalkDir(licenses, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		content, err := os.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		relative, err := filepath.Rel(licenses, name)
-		files = append(files, file{path.Join("/usr/share/doc/meshvm/licenses", filepath.ToSlash(relative)), content, 0o644})
+		content, err := fs.ReadFile(licenses, name)
+		files = append(files, file{path.Join("/usr/share/doc/meshvm/licenses", name), content, 0o644})
 		return err
 	})
 	if err != nil {

@@ -40,7 +40,7 @@ func TestImagesRun(t *testing.T) {
 func contain(t *testing.T, image string, folders map[string]string, program ...string) {
 	t.Helper()
 	files := t.TempDir()
-	if err := os.Chmod(files, 0o755); err != nil { //nolint:gosec // The image's user is to be in it.
+	if err := os.Chmod(files, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	unpack(t, image, files)

@@ -30,7 +30,7 @@ func scrape(t *testing.T, address string, into map[string]*metricRow) {
 	t.Helper()
 	var body string
 	eventually(t, "metrics of "+address, func() error {
-		response, err := http.Get("http://" + address + "/metrics") //nolint:noctx // bounded by the test
+		response, err := http.Get("http://" + address + "/metrics")
 		if err != nil {
 			return err
 		}

@@ -124,7 +124,7 @@ func (p *pod) stop(t *testing.T) {
 
 // get is what the pod's HTTP port serves.
 func (p *pod) get(path string) (string, error) {
-	response, err := http.Get("http://" + p.addresses["http-metrics"] + path) //nolint:noctx // bounded by the test
+	response, err := http.Get("http://" + p.addresses["http-metrics"] + path)
 	if err != nil {
 		return "", err
 	}
