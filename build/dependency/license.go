@@ -27,7 +27,9 @@ type License struct {
 
 var (
 	licenseName = regexp.MustCompile(`(?i)^(un)?(licen[sc]e|copying)([-._].*)?$`)
-	noticeName  = regexp.MustCompile(`(?i)^(notice|patents|copyright|authors)([-._](md|txt))?$`)
+	// documentsName is of a license for a module's documentation, as Docker's and the OCI's modules have it. No program has any of that.
+	documentsName = regexp.MustCompile(`(?i)^licen[sc]e\.docs$`)
+	noticeName    = regexp.MustCompile(`(?i)^(notice|patents|copyright|authors)([-._](md|txt))?$`)
 )
 
 // Licenses returns the licenses and notices that hold for what is used of a module: those in the folders
@@ -66,7 +68,7 @@ func (m Module) read(within string) ([]License, error) {
 	for _, entry := range entries {
 		name := entry.Name()
 		notice := noticeName.MatchString(name)
-		if entry.IsDir() || !notice && (!licenseName.MatchString(name) || filepath.Ext(name) == ".go") {
+		if entry.IsDir() || documentsName.MatchString(name) || !notice && (!licenseName.MatchString(name) || filepath.Ext(name) == ".go") {
 			continue
 		}
 		file := filepath.Join(within, name)

@@ -86,6 +86,15 @@ func TestJudge(t *testing.T) {
 			files: map[string]string{"LICENSE": isc, "license.go": own}, folders: []string{"."}, want: []string{"LICENSE"},
 		},
 		{
+			name:  "that of documentation does not count: no program has any of it",
+			files: map[string]string{"LICENSE": isc, "LICENSE.docs": gpl}, folders: []string{"."}, want: []string{"LICENSE"},
+		},
+		{
+			name:  "that of documentation alone",
+			files: map[string]string{"LICENSE.docs": isc}, folders: []string{"."},
+			faults: []string{"no license file"},
+		},
+		{
 			name:  "copyleft in a folder that is not used does not count",
 			files: map[string]string{"LICENSE": isc, "tool/LICENSE": gpl}, folders: []string{".", "a"}, want: []string{"LICENSE"},
 		},
