@@ -53,6 +53,7 @@ func flagValues() map[string][]string {
 		"type":   recordTypes,
 		"state":  states,
 		"mode":   modes,
+		"format": {"hosts", "dnsmasq", "json"},
 	}
 }
 

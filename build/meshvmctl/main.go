@@ -55,6 +55,8 @@ func commands() []command {
 		{name: "status", summary: "show how this VM stands: whom it follows, when its credentials end, what to do", run: runStatus, declare: new(vmStatus).declare},
 		{name: "explain", summary: "show each step that a query for a name takes on this VM, and why it ends so", run: runExplain, declare: new(explaining).declare},
 		{name: "support-bundle", summary: "gather what somebody who helps has to know about this VM, without secrets", run: runSupportBundle, declare: new(supporting).declare},
+		{name: "export", summary: "write this VM's names for a way to resolve them that has no mesh", run: runExport, declare: new(exporting).declare},
+		{name: "import", summary: "turn a hosts file, or dnsmasq's configuration, into ServiceEntries", run: runImport, declare: new(importing).declare, arguments: completeFiles},
 		{name: "queues", summary: "make room for queries that wait while CoreDNS is restarted", run: runQueues, declare: new(queues).declare},
 		{name: "redirect", summary: "have this VM ask CoreDNS for names, and give resolution back", commands: redirectCommands()},
 		{name: "completion", summary: "print what makes a shell complete the commands and flags of meshvmctl", run: runCompletion, arguments: completeOf(shells()...)},

@@ -3,7 +3,7 @@
 # takes no time, and fails with apt's own words.
 set -eu
 
-packages="prometheus openssl"
+packages="prometheus openssl dnsmasq-base bind9-dnsutils"
 
 missing=
 for package in $packages; do

@@ -20,11 +20,12 @@ import (
 
 // vm is a virtual machine with CoreDNS on a bundle that meshvmctl bootstrap made.
 type vm struct {
-	t       *testing.T
-	bundle  string
-	address string
-	metrics string
-	coredns *programs.Process
+	t        *testing.T
+	bundle   string
+	address  string
+	metrics  string
+	snapshot string
+	coredns  *programs.Process
 }
 
 // bootstrap runs meshvmctl as an operator does, with nothing said but who the VM is.
@@ -45,7 +46,7 @@ func (c *cluster) bootstrap(t *testing.T, vmNamespace string, flags ...string) s
 // boot starts CoreDNS on a bundle as it is, but for the ports and the folders that belong to this machine.
 func boot(t *testing.T, bundle string) *vm {
 	t.Helper()
-	m := &vm{t: t, bundle: bundle, address: programs.FreeAddress(t), metrics: programs.FreeAddress(t)}
+	m := &vm{t: t, bundle: bundle, address: programs.FreeAddress(t), metrics: programs.FreeAddress(t), snapshot: filepath.Join(t.TempDir(), "registry.snapshot")}
 	_, port, err := net.SplitHostPort(m.address)
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +60,7 @@ func boot(t *testing.T, bundle string) *vm {
 	for _, own := range [][2]string{
 		{"\n. {", "\n.:" + port + " {"}, {"health 127.0.0.1:15056", "health " + programs.FreeAddress(t)},
 		{"ready 127.0.0.1:15057", "ready " + programs.FreeAddress(t)}, {"prometheus 127.0.0.1:9153", "prometheus " + m.metrics},
-		{"reload 10s", "reload 2s 1s"}, {"/var/lib/meshvm/registry.snapshot", filepath.Join(t.TempDir(), "registry.snapshot") + "\n        status off"},
+		{"reload 10s", "reload 2s 1s"}, {"/var/lib/meshvm/registry.snapshot", m.snapshot + "\n        status off"},
 	} {
 		if strings.Count(text, own[0]) != 1 {
 			t.Fatalf("Got %d of %q in\n%s\nwant 1", strings.Count(text, own[0]), own[0], text)
