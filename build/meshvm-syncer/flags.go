@@ -33,6 +33,7 @@ type settings struct {
 	mesh                  types.NamespacedName // ConfigMap of the mesh configuration; zero: none
 	tls                   *server.TLSFiles     // nil: plaintext
 	identity              identitySettings
+	httpByCluster         bool           // the cluster decides who sees /metrics and /status
 	bounds                server.Options // only what the flags of bounds say
 	guard                 registry.GuardOptions
 	vip                   vipSettings
@@ -50,6 +51,7 @@ type rawFlags struct {
 	clusterDomain, defaultExport              string
 	cert, key, clientCA                       string
 	insecure                                  bool
+	httpAuthorization                         string
 	identity                                  identityFlags
 	vip                                       vipFlags
 	vipState                                  stateFlags
@@ -66,7 +68,8 @@ func (r *rawFlags) declare(flags *pflag.FlagSet) {
 	flags.StringVar(&r.kubeconfig, "kubeconfig", "", "follow the cluster of this kubeconfig `FILE`; without it and --manifests, the cluster that the syncer runs in; with --manifests only tokens and RBAC are asked of it")
 	flags.StringVar(&r.manifests, "manifests", "", "follow the manifests in this folder, `DIR`, instead of a cluster")
 	flags.StringVar(&r.listen, "listen", "", "`ADDR`ess that VMs connect to (default \"127.0.0.1:15054\" with --insecure, else \":15054\")")
-	flags.StringVar(&r.httpListen, "http-listen", "", "`ADDR`ess of /metrics, /healthz, /readyz, /debug/registry, /debug/guard and /debug/vips (default \"127.0.0.1:15055\" with --insecure, else \":15055\")")
+	flags.StringVar(&r.httpListen, "http-listen", "", "`ADDR`ess of /metrics, /healthz, /readyz, /status, /debug/registry, /debug/guard and /debug/vips (default \"127.0.0.1:15055\" with --insecure, else \":15055\")")
+	flags.StringVar(&r.httpAuthorization, "http-authorization", httpOpen, "who may see /metrics and /status: `open` (metrics everybody, the status page whoever asks from this machine), or kubernetes: whose token the cluster allows to get them; the port is TLS then")
 	flags.StringVar(&r.clusterDomain, "cluster-domain", source.DefaultClusterDomain, "DNS `ZONE` of the cluster's Services")
 	flags.StringVar(&r.defaultExport, "default-export", "*", "who sees an object without exportTo: *, . (its own namespace), ~ (nobody), or `NAMESPACES` separated by commas")
 	r.mesh.declare(flags)
@@ -135,7 +138,7 @@ func (r *rawFlags) check(given func(name string) bool) (settings, error) {
 	if s.mesh, err = r.mesh.name(given); err != nil {
 		return settings{}, err
 	}
-	for _, step := range []func(*settings) error{r.checkIdentity, r.checkTranslation, r.checkTLS, r.checkListeners, r.checkPending, r.checkBounds, r.checkGuard, r.checkLog} {
+	for _, step := range []func(*settings) error{r.checkIdentity, r.checkTranslation, r.checkTLS, r.checkHTTP, r.checkListeners, r.checkPending, r.checkBounds, r.checkGuard, r.checkLog} {
 		if err := step(&s); err != nil {
 			return settings{}, err
 		}
@@ -176,6 +179,27 @@ func (r *rawFlags) checkTLS(s *settings) error {
 	if !r.insecure {
 		s.tls = &server.TLSFiles{Certificate: r.cert, Key: r.key, ClientCA: r.clientCA}
 	}
+	return nil
+}
+
+// Values of --http-authorization.
+const (
+	httpOpen         = "open"
+	httpByKubernetes = "kubernetes"
+)
+
+func (r *rawFlags) checkHTTP(s *settings) error {
+	switch {
+	case r.httpAuthorization == httpOpen:
+		return nil
+	case r.httpAuthorization != httpByKubernetes:
+		return fmt.Errorf("--http-authorization %q: want %s or %s", r.httpAuthorization, httpOpen, httpByKubernetes)
+	case r.insecure:
+		return fmt.Errorf("--http-authorization %s and --insecure exclude each other: tokens are not sent in plaintext", httpByKubernetes)
+	case s.manifests != "" && s.kubeconfig == "":
+		return fmt.Errorf("--http-authorization %s with --manifests: want --kubeconfig too, for the cluster that is to be asked", httpByKubernetes)
+	}
+	s.httpByCluster = true
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/meshvm/meshvm/syncer/identity"
+	"github.com/meshvm/meshvm/syncer/identity/httpaccess"
 	"github.com/meshvm/meshvm/syncer/identity/jwks"
 	"github.com/meshvm/meshvm/syncer/identity/rbac"
 	"github.com/meshvm/meshvm/syncer/identity/tokenreview"
@@ -128,7 +129,7 @@ func (i identitySettings) checkTokens(given func(name string) bool) error {
 func (r *rawFlags) checkIdentity(s *settings) error {
 	flag := s.identity.asksCluster()
 	switch {
-	case s.kubeconfig != "" && s.manifests != "" && flag == "":
+	case s.kubeconfig != "" && s.manifests != "" && flag == "" && r.httpAuthorization != httpByKubernetes:
 		return errors.New("--kubeconfig and --manifests exclude each other: want one source")
 	case s.manifests != "" && s.kubeconfig == "" && flag != "":
 		hint := ""
@@ -227,6 +228,23 @@ func (i identitySettings) openVerifier(ctx context.Context, reach *rest.Config, 
 		}
 	}
 	return verifier, nil
+}
+
+// openHTTP prepares what decides who may see metrics and the status page; nil: nobody is asked.
+func openHTTP(s settings, log *slog.Logger) (server.HTTPAuthorizer, error) {
+	if !s.httpByCluster {
+		return nil, nil //nolint:nilnil // no authorizer is an answer: the server then has rules of its own
+	}
+	reach, err := kubernetes.RESTConfig(s.kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("--http-authorization: %w", err)
+	}
+	reach.UserAgent = "meshvm-syncer/" + version
+	access, err := httpaccess.New(httpaccess.Config{REST: reach, Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("--http-authorization: %w", err)
+	}
+	return access, nil
 }
 
 // apply puts the gate into the server's options.

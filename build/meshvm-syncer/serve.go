@@ -69,6 +69,9 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	}
 	options := s.bounds
 	gate.apply(&options, s.identity.recheck)
+	if options.HTTPAuthorizer, err = openHTTP(s, log); err != nil {
+		return err
+	}
 	options.ClusterDomain, options.Version, options.TLS = s.translation.ClusterDomain, version, s.tls
 	options.Metrics, options.Log = metrics, log
 	options.VirtualIPs = tableOf(follow, allocator)

@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 )
@@ -13,6 +14,20 @@ func (r *Registry) Lookup(host string) []*Entry {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return sortedByKey(r.index[subject{host: host}])
+}
+
+// HostsWithPrefix is every host that is claimed and begins so, in order. It goes through all of them.
+func (r *Registry) HostsWithPrefix(prefix string) []string {
+	var hosts []string
+	r.mu.RLock()
+	for about, entries := range r.index {
+		if about.host != "" && len(entries) > 0 && strings.HasPrefix(about.host, prefix) {
+			hosts = append(hosts, about.host)
+		}
+	}
+	r.mu.RUnlock()
+	slices.Sort(hosts)
+	return hosts
 }
 
 // Slices is every EndpointSlice of a headless Service, whoever sees it, in order of their keys.

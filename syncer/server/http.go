@@ -23,16 +23,22 @@ func (s *Server) newHTTPServer() *http.Server {
 	}
 }
 
-// Handler is what the HTTP listener serves: /metrics, /healthz, /readyz and, to this machine only, /debug/registry, /debug/guard,
+// Handler is what the HTTP listener serves: /metrics, /healthz, /readyz, /status and, to this machine only, /debug/registry, /debug/guard,
 // /debug/vips and /guard/release. Those show names that are not everybody's, or take names from VMs.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.opts.Metrics, promhttp.HandlerOpts{
+	metrics := promhttp.HandlerFor(s.opts.Metrics, promhttp.HandlerOpts{
 		Registry:            s.opts.Metrics,
 		MaxRequestsInFlight: 4,
 		Timeout:             20 * time.Second,
 		ErrorLog:            slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelWarn),
-	}))
+	})
+	if s.opts.HTTPAuthorizer != nil {
+		mux.HandleFunc("GET /metrics", s.guardHTTP("/metrics")(metrics.ServeHTTP))
+	} else {
+		mux.Handle("GET /metrics", metrics)
+	}
+	s.status.Register(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeOK(w) })
 	mux.HandleFunc("GET /readyz", s.serveReady)
 	mux.HandleFunc("GET /debug/registry", s.toThisMachine(s.serveExplanation))

@@ -25,6 +25,9 @@ type Options struct {
 	Tokens identity.TokenAuthenticator
 	// Authorizer decides who may watch. Nil: everybody who has an identity.
 	Authorizer identity.Authorizer
+	// HTTPAuthorizer decides who may see /metrics and the status page. Nil: metrics everybody, and the page whoever asks from
+	// this machine. With it the HTTP listener is TLS.
+	HTTPAuthorizer HTTPAuthorizer
 	// Recheck is how often it is looked again whether VMs that watch may still do so. Zero: 2 min.
 	Recheck time.Duration
 	// Scopes say what VMs see of their views. Nil: all. The registry must keep what scopes go by.

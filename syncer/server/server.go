@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -21,6 +22,7 @@ import (
 
 	registryv1 "github.com/meshvm/meshvm/syncer/api/v1"
 	"github.com/meshvm/meshvm/syncer/registry"
+	"github.com/meshvm/meshvm/syncer/server/page"
 )
 
 // Bounds of what a VM may ask of a connection.
@@ -63,6 +65,9 @@ type Server struct {
 	stopping         context.Context // ends when streams must
 	stop             context.CancelCauseFunc
 
+	started time.Time
+	status  *page.Page
+
 	mu         sync.Mutex
 	streams    map[*stream]struct{}
 	identities map[string]int // streams by identity
@@ -86,6 +91,7 @@ func New(r *registry.Registry, opts Options) (*Server, error) {
 		streams:          map[*stream]struct{}{},
 
 		identities: map[string]int{},
+		started:    opts.Now(),
 	}
 	s.deltas = newDeltaCache(opts.CacheBytes, s.metrics)
 	s.publisher = newPublisher(r, opts.CoalesceWindow, opts.Now, func(key rangeKey, changes registry.Changes) {
@@ -93,6 +99,12 @@ func New(r *registry.Registry, opts Options) (*Server, error) {
 	})
 	s.admission = newAdmission(opts.FullSyncs, opts.FullSyncQueue, opts.FullSyncPatience, s.metrics)
 	s.stopping, s.stop = context.WithCancelCause(context.Background())
+	s.status = page.New(page.Options{
+		Facts: facts{s}, Explain: s.serveExplanation, Guard: s.guardHTTP("/status"), Shell: s.guardShell, Stopping: s.stopping,
+	})
+	if opts.HTTPAuthorizer != nil && opts.TLS == nil {
+		return nil, errors.New("tokens over HTTP without TLS would be seen by others")
+	}
 	if opts.TLS != nil {
 		certs, err := loadCertificates(*opts.TLS, opts.Tokens != nil, opts.Log, s.metrics.reloadErrors)
 		if err != nil {
@@ -144,7 +156,11 @@ func (s *Server) Serve(ctx context.Context, vms, people net.Listener) error {
 		}
 	})
 	group.Go(func() {
-		if err := web.Serve(newConnections(people, maxHTTPConnections, maxHTTPConnections/2, s.refuseHTTPConnection)); !errors.Is(err, http.ErrServerClosed) {
+		var listener net.Listener = newConnections(people, maxHTTPConnections, maxHTTPConnections/2, s.refuseHTTPConnection)
+		if s.opts.HTTPAuthorizer != nil {
+			listener = tls.NewListener(listener, s.certs.webConfig())
+		}
+		if err := web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			cancel(fmt.Errorf("serve HTTP on %s: %w", people.Addr(), err))
 		}
 	})

@@ -81,6 +81,18 @@ func (c *certificates) config() *tls.Config {
 	}
 }
 
+// webConfig is the configuration to listen with for HTTP: with the same certificate, and nobody is asked for one.
+func (c *certificates) webConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			config := c.current().Clone()
+			config.NextProtos, config.ClientAuth, config.ClientCAs = []string{"http/1.1"}, tls.NoClientCert, nil
+			return config, nil
+		},
+	}
+}
+
 // current is the configuration for one handshake.
 func (c *certificates) current() *tls.Config {
 	// Read under the lock, so that no handshake goes back to what another has seen replaced.

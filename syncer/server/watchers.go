@@ -30,12 +30,18 @@ type WatcherStatus struct {
 
 // Watchers lists the VMs that watch, by namespace and node.
 func (s *Server) Watchers() []WatcherStatus {
+	// The lock is held for a copy only: VMs that come and go do not wait for the rest.
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	watchers := make([]WatcherStatus, 0, len(s.streams))
-	now := s.opts.Now()
+	streams := make([]*stream, 0, len(s.streams))
+	modes := make([]string, 0, len(s.streams))
 	for st := range s.streams {
-		watchers = append(watchers, st.status(now))
+		streams, modes = append(streams, st), append(modes, st.mode)
+	}
+	s.mu.Unlock()
+	watchers := make([]WatcherStatus, 0, len(streams))
+	now := s.opts.Now()
+	for i, st := range streams {
+		watchers = append(watchers, st.status(now, modes[i]))
 	}
 	slices.SortFunc(watchers, func(a, b WatcherStatus) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Node, b.Node), a.Since.Compare(b.Since))
@@ -43,8 +49,8 @@ func (s *Server) Watchers() []WatcherStatus {
 	return watchers
 }
 
-// status is read with server.mu held.
-func (st *stream) status(now time.Time) WatcherStatus {
+// status is what is known of the stream. Its mode is read with server.mu held, the rest no longer changes or is atomic.
+func (st *stream) status(now time.Time, mode string) WatcherStatus {
 	status := WatcherStatus{
 		Node:      st.who.node,
 		Version:   st.who.version,
@@ -52,7 +58,7 @@ func (st *stream) status(now time.Time) WatcherStatus {
 		Identity:  st.who.Name,
 		Address:   st.who.address,
 		Since:     st.since,
-		Mode:      st.mode,
+		Mode:      mode,
 		Sent:      st.sent.Load(),
 		Acked:     st.acked.Load(),
 	}
