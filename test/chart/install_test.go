@@ -31,6 +31,7 @@ var matrix = []struct{ name, values string }{
 	{"monitored", `{metrics: {serviceMonitor: {enabled: true, labels: {release: prometheus}}, prometheusRule: {enabled: true}, dashboards: {enabled: true,
   annotations: {grafana_folder: meshvm}}}}`},
 	{"monitored by pod", "{metrics: {podMonitor: {enabled: true, labels: {a: b}, interval: 10s}}}"},
+	{"monitored by pod with a token", "{http: {authorization: kubernetes}, metrics: {podMonitor: {enabled: true}, tokenSecret: {name: prometheus-token}}}"},
 	{"autoscaled", "{autoscaling: {enabled: true, minReplicas: 3, maxReplicas: 9}}"},
 	{"DNS in the cluster", "{inClusterDNS: {enabled: true, stubDomains: [example.com, example.org]}, watchers: [{namespace: default, serviceAccount: vm}, {namespace: default}]}"},
 	{"where pods run", `{priorityClassName: system-cluster-critical, nodeSelector: {kubernetes.io/os: linux}, tolerations: [{operator: Exists}],

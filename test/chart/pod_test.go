@@ -3,7 +3,9 @@
 package chart
 
 import (
-	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -124,19 +126,41 @@ func (p *pod) stop(t *testing.T) {
 
 // get is what the pod's HTTP port serves.
 func (p *pod) get(path string) (string, error) {
-	response, err := http.Get("http://" + p.addresses["http-metrics"] + path)
+	status, body, err := p.fetch(path, "")
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("%s: %d: %s", path, status, strings.TrimSpace(body))
+	}
+	return body, err
+}
+
+// fetch asks the pod's HTTP port as its probes do, over TLS where they say so, with a token if there is one.
+func (p *pod) fetch(path, token string) (status int, body string, err error) {
+	scheme, client := "http", http.DefaultClient
+	if p.spec.Containers[0].ReadinessProbe.HTTPGet.Scheme == corev1.URISchemeHTTPS {
+		authorities := x509.NewCertPool()
+		secret, err := p.c.clients.CoreV1().Secrets(namespace).Get(context.Background(), "meshvm-syncer-tls", metav1.GetOptions{})
+		if err != nil {
+			return 0, "", err
+		}
+		authorities.AppendCertsFromPEM(secret.Data["ca.crt"])
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authorities, ServerName: "meshvm-syncer.meshvm.svc", MinVersion: tls.VersionTLS12}}
+		defer transport.CloseIdleConnections()
+		scheme, client = "https", &http.Client{Transport: transport}
+	}
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, scheme+"://"+p.addresses["http-metrics"]+path, nil)
 	if err != nil {
-		return "", err
+		return 0, "", err
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, "", err
 	}
 	defer response.Body.Close()
-	var body bytes.Buffer
-	if _, err := io.Copy(&body, response.Body); err != nil {
-		return "", err
-	}
-	if response.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s: %s: %s", path, response.Status, strings.TrimSpace(body.String()))
-	}
-	return body.String(), nil
+	content, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(content), err
 }
 
 // ready waits until the pod's readiness probe is content.

@@ -163,6 +163,7 @@ func TestRefused(t *testing.T) {
 		{"a load balancer's option without one", "{service: {loadBalancerClass: a}}", "service.type LoadBalancer"},
 		{"the same on nodes", "{service: {type: NodePort, loadBalancerSourceRanges: [10.0.0.0/8]}}", "service.type LoadBalancer"},
 		{"read twice", "{metrics: {serviceMonitor: {enabled: true}, podMonitor: {enabled: true}}}", "read twice"},
+		{"a monitor without the token it needs", "{http: {authorization: kubernetes}, metrics: {podMonitor: {enabled: true}}}", "metrics.tokenSecret.name"},
 		{"more at least than at most", "{autoscaling: {enabled: true, minReplicas: 7}}", "autoscaling.minReplicas"},
 		{"scaled by a share of nothing", "{autoscaling: {enabled: true}, resources: {requests: {cpu: null}}}", "resources.requests.cpu"},
 		{"DNS that nobody lets in", "{inClusterDNS: {enabled: true}, identity: {tokenReview: false, clientCA: {secret: a}}}", "identity.tokenReview"},

@@ -12,6 +12,7 @@
   (list "cluster-domain" $v.clusterDomain)
   (list "default-export" $v.defaultExport)
   (list "istio-mesh-config" $v.istio.meshConfig)
+  (list "http-authorization" $v.http.authorization)
   (list "token-jwks" $v.identity.tokenJWKS)
   (list "token-issuer" $v.identity.tokenIssuer)
   (list "token-audience" $v.identity.tokenAudience)

@@ -34,6 +34,9 @@
 {{- if and $v.metrics.serviceMonitor.enabled $v.metrics.podMonitor.enabled -}}
 {{- fail "metrics.serviceMonitor and metrics.podMonitor are both enabled: each syncer would be read twice" -}}
 {{- end -}}
+{{- if and (eq $v.http.authorization "kubernetes") (or $v.metrics.serviceMonitor.enabled $v.metrics.podMonitor.enabled) (not $v.metrics.tokenSecret.name) -}}
+{{- fail "http.authorization is kubernetes: metrics.tokenSecret.name must name a Secret with a token that may read metrics" -}}
+{{- end -}}
 {{- if and $v.autoscaling.enabled (gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) -}}
 {{- fail "autoscaling.minReplicas is more than autoscaling.maxReplicas" -}}
 {{- end -}}
