@@ -65,8 +65,8 @@ bin/test/helm bin/test/helm3: bin/test/%: build/tools/%/go.mod build/tools/%/go.
 
 .PHONY: test-chart
 test-browser: ## Look at the status page with a real browser; needs root where Chromium is not installed
-	test/page/install.sh
-	go test -tags browser -count=1 -timeout 5m ./test/page
+	sh test/page/install.sh
+	$(GO) test -tags browser -count=1 -timeout 5m ./test/page
 
 test-chart: test-servers test-clients image ## Install the chart on the real API server, run what it says, have a VM answer, as root
 	sh test/chart/install.sh

@@ -146,7 +146,7 @@ func (i *imported) addressOption(at, value string) {
 func (i *imported) hostRecord(at, value string) {
 	var names []string
 	var addresses []netip.Addr
-	for _, field := range strings.Split(value, ",") {
+	for field := range strings.SplitSeq(value, ",") {
 		field = strings.TrimSpace(field)
 		if parsed, err := netip.ParseAddr(field); err == nil {
 			if _, ok := i.address(at, field); ok {
