@@ -86,14 +86,22 @@ func (m *machine) value(name string) (value int) {
 		if err != nil {
 			return err
 		}
+		sum, there := 0, false
 		for line := range strings.Lines(body) {
 			if rest, found := strings.CutPrefix(line, name+"{"); found {
 				_, number, _ := strings.Cut(rest, "} ")
-				value, err = strconv.Atoi(strings.TrimSpace(number))
-				return err
+				one, err := strconv.Atoi(strings.TrimSpace(number))
+				if err != nil {
+					return err
+				}
+				sum, there = sum+one, true
 			}
 		}
-		return errors.New("not among the metrics")
+		if !there {
+			return errors.New("not among the metrics")
+		}
+		value = sum
+		return nil
 	})
 	return value
 }
