@@ -4,16 +4,21 @@ package chart
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/miekg/dns"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
 
 	"github.com/meshvm/meshvm/test/programs"
 )
@@ -163,4 +168,152 @@ func TestMigrateFromDnsmasq(t *testing.T) {
 			t.Errorf("The comparison found a difference: %s", line)
 		}
 	}
+}
+
+// TestMigrateFromIstio compares with what Istio's own code puts into the table of its DNS proxy, served where the agent serves it. The VM
+// shows a certificate of the mesh, and no token.
+func TestMigrateFromIstio(t *testing.T) {
+	c := newCluster(t)
+	c.clear()
+	c.populate(t)
+	c.forget(t)
+	// What Istio's allocator has written.
+	for name, given := range map[string][2]string{"due": {"due.example.com", "240.240.9.9"}, "selecting": {"workloads.example.com", "240.240.9.10"}} {
+		patch := fmt.Sprintf(`{"status":{"addresses":[{"host":%q,"value":%q}]}}`, given[0], given[1])
+		if _, err := c.istio.NetworkingV1().ServiceEntries(objectsNamespace).Patch(t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}, "status"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.istio.NetworkingV1().ServiceEntries(objectsNamespace).Delete(t.Context(), "many", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.install("helm", "{service: {type: LoadBalancer}}")
+	person := newShell(t, c, "helm")
+	person.run(t, `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout root-key.pem -out root-cert.pem -subj /O=istio -days 10
+openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out vm.csr -subj /
+printf 'subjectAltName=critical,URI:spiffe://chart.test/ns/prod/sa/vm' >names
+openssl x509 -req -in vm.csr -CA root-cert.pem -CAkey root-key.pem -CAcreateserial -out cert-chain.pem -days 5 -extfile names
+kubectl create configmap istio-ca-root-cert --namespace meshvm --from-file=root-cert.pem --dry-run=client -o yaml | kubectl apply -f -
+kubectl create serviceaccount vm --namespace prod --dry-run=client -o yaml | kubectl apply -f -`)
+	balancer := listen(t, 15054)
+	if err := balancer.publish(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+
+	var blocks []string
+	for _, chapter := range chapters(t, "deploy/migrate.md") {
+		if chapter.name == "From Istio's DNS proxy" {
+			blocks = chapter.commands
+		}
+	}
+	if len(blocks) != 2 {
+		t.Fatalf("got %d blocks in the chapter on Istio, want 2", len(blocks))
+	}
+	person.run(t, blocks[0])
+	syncer := c.schedule(t)
+	syncer.start(t)
+	syncer.ready(t)
+	balancer.set(syncer)
+	bundle := filepath.Join(person.dir, "vm-1")
+	corefile, err := os.ReadFile(filepath.Join(bundle, "Corefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The syncer's own certificate is the chart's, and the mesh's is the VM's: the bundle says which authority is whose.
+	certificates := strings.NewReplacer("/etc/certs/", person.dir+"/")
+	if err := os.WriteFile(filepath.Join(bundle, "Corefile"), []byte(certificates.Replace(string(corefile))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := boot(t, bundle)
+	m.answers("due.example.com", dns.TypeA, "240.240.9.9")
+	g := &migration{c: c, person: person, m: m, snapshot: m.snapshot}
+	g.saved(t, "due.example.com")
+	address := serveTable(t, istioTable(t, c))
+	here := strings.NewReplacer("@127.0.0.1 -p 15053", address, "meshvmctl export", "meshvmctl export --snapshot "+m.snapshot)
+	for line := range strings.SplitSeq(strings.TrimSpace(person.run(t, here.Replace(blocks[1]))), "\n") {
+		expected := []string{"mongodb-0.mongodb.prod.", "workload-vm.workloads.example.com ", "meshvm-syncer.meshvm.svc.cluster.local is not fd"} // as the page says
+		if line != "" && !slices.ContainsFunc(expected, func(begin string) bool { return strings.HasPrefix(line, begin) }) {
+			t.Errorf("The comparison found a difference: %s", line)
+		}
+	}
+}
+
+// istioTable is what Istio's code makes of the objects for a VM in their namespace.
+func istioTable(t *testing.T, c *cluster) map[string][]string {
+	t.Helper()
+	var text strings.Builder
+	for document := range strings.SplitSeq(objects, "---\n") {
+		if !strings.Contains(document, "kind: ServiceEntry") && !strings.Contains(document, "kind: Sidecar") && !strings.Contains(document, "kind: Service\n") {
+			text.WriteString(document + "\n---\n")
+		}
+	}
+	// As they are in the cluster, with what it has given them.
+	for _, resource := range []string{"v1/services", "networking.istio.io/v1/serviceentries"} {
+		list, err := c.dynamic.Resource(resourceOf(resource)).List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, object := range list.Items {
+			encoded, err := yaml.Marshal(object.Object)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text.Write(encoded)
+			text.WriteString("\n---\n")
+		}
+	}
+	command := exec.CommandContext(t.Context(), filepath.Join(root, "bin", "test", "istio"), "names", objectsNamespace)
+	command.Stdin = strings.NewReader(text.String())
+	var stderr bytes.Buffer
+	command.Stderr = &stderr
+	output, err := command.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, &stderr)
+	}
+	var tables map[string]map[string][]string
+	if err := json.Unmarshal(output, &tables); err != nil {
+		t.Fatal(err)
+	}
+	return tables[objectsNamespace]
+}
+
+// serveTable answers from a table, and returns where, as dig takes it.
+func serveTable(t *testing.T, table map[string][]string) string {
+	t.Helper()
+	packets, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &dns.Server{PacketConn: packets, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
+		reply := new(dns.Msg).SetReply(r)
+		question := r.Question[0]
+		for _, text := range table[strings.TrimSuffix(question.Name, ".")] {
+			header := dns.RR_Header{Name: question.Name, Rrtype: question.Qtype, Class: dns.ClassINET, Ttl: 30}
+			switch ip := net.ParseIP(text); {
+			case question.Qtype == dns.TypeA && ip.To4() != nil:
+				reply.Answer = append(reply.Answer, &dns.A{Hdr: header, A: ip})
+			case question.Qtype == dns.TypeAAAA && ip.To4() == nil:
+				reply.Answer = append(reply.Answer, &dns.AAAA{Hdr: header, AAAA: ip})
+			}
+		}
+		if err := w.WriteMsg(reply); err != nil {
+			t.Errorf("answer from Istio's table: %v", err)
+		}
+	})}
+	ended := make(chan error, 1)
+	started := make(chan struct{})
+	server.NotifyStartedFunc = func() { close(started) }
+	go func() { ended <- server.ActivateAndServe() }()
+	<-started
+	t.Cleanup(func() {
+		if err := server.Shutdown(); err != nil {
+			t.Error(err)
+		}
+		<-ended
+	})
+	_, port, err := net.SplitHostPort(packets.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "@127.0.0.1 -p " + port
 }
