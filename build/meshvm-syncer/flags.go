@@ -33,6 +33,7 @@ type settings struct {
 	mesh                  types.NamespacedName // ConfigMap of the mesh configuration; zero: none
 	tls                   *server.TLSFiles     // nil: plaintext
 	identity              identitySettings
+	replicas              string
 	httpByCluster         bool           // the cluster decides who sees /metrics and /status
 	bounds                server.Options // only what the flags of bounds say
 	guard                 registry.GuardOptions
@@ -51,7 +52,7 @@ type rawFlags struct {
 	clusterDomain, defaultExport              string
 	cert, key, clientCA                       string
 	insecure                                  bool
-	httpAuthorization                         string
+	httpAuthorization, replicas               string
 	identity                                  identityFlags
 	vip                                       vipFlags
 	vipState                                  stateFlags
@@ -69,6 +70,7 @@ func (r *rawFlags) declare(flags *pflag.FlagSet) {
 	flags.StringVar(&r.manifests, "manifests", "", "follow the manifests in this folder, `DIR`, instead of a cluster")
 	flags.StringVar(&r.listen, "listen", "", "`ADDR`ess that VMs connect to (default \"127.0.0.1:15054\" with --insecure, else \":15054\")")
 	flags.StringVar(&r.httpListen, "http-listen", "", "`ADDR`ess of /metrics, /healthz, /readyz, /status, /debug/registry, /debug/guard and /debug/vips (default \"127.0.0.1:15055\" with --insecure, else \":15055\")")
+	flags.StringVar(&r.replicas, "replicas", "", "headless Service of all syncers, `NAMESPACE/NAME`, whose endpoints the status page lists")
 	flags.StringVar(&r.httpAuthorization, "http-authorization", httpOpen, "who may see /metrics and /status: `open` (metrics everybody, the status page whoever asks from this machine), or kubernetes: whose token the cluster allows to get them; the port is TLS then")
 	flags.StringVar(&r.clusterDomain, "cluster-domain", source.DefaultClusterDomain, "DNS `ZONE` of the cluster's Services")
 	flags.StringVar(&r.defaultExport, "default-export", "*", "who sees an object without exportTo: *, . (its own namespace), ~ (nobody), or `NAMESPACES` separated by commas")
@@ -189,6 +191,10 @@ const (
 )
 
 func (r *rawFlags) checkHTTP(s *settings) error {
+	if r.replicas != "" && !isNamespacedName(r.replicas) {
+		return fmt.Errorf("--replicas %q: want NAMESPACE/NAME of a Service", r.replicas)
+	}
+	s.replicas = r.replicas
 	switch {
 	case r.httpAuthorization == httpOpen:
 		return nil

@@ -28,8 +28,14 @@ func (m *meshFlags) name(given func(string) bool) (types.NamespacedName, error) 
 		return types.NamespacedName{}, nil
 	}
 	namespace, name, _ := strings.Cut(m.configMap, "/")
-	if len(validation.IsDNS1123Label(namespace)) > 0 || len(validation.IsDNS1123Subdomain(name)) > 0 {
+	if !isNamespacedName(m.configMap) {
 		return types.NamespacedName{}, fmt.Errorf("--%s %q: want NAMESPACE/NAME of a ConfigMap such as %s", meshConfigFlag, m.configMap, defaultMeshConfigMap)
 	}
 	return types.NamespacedName{Namespace: namespace, Name: name}, nil
+}
+
+// isNamespacedName reports whether a text is NAMESPACE/NAME of an object.
+func isNamespacedName(text string) bool {
+	namespace, name, _ := strings.Cut(text, "/")
+	return len(validation.IsDNS1123Label(namespace)) == 0 && len(validation.IsDNS1123Subdomain(name)) == 0
 }

@@ -69,6 +69,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	}
 	options := s.bounds
 	gate.apply(&options, s.identity.recheck)
+	options.Replicas = s.replicas
 	if options.HTTPAuthorizer, err = openHTTP(s, log); err != nil {
 		return err
 	}

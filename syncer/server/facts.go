@@ -3,7 +3,10 @@ package server
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/meshvm/meshvm/syncer/server/page"
@@ -58,11 +61,57 @@ func (f facts) Replica(ctx context.Context) page.Replica {
 	if err != nil {
 		name = "unknown"
 	}
-	r := page.Replica{Name: name, Version: s.opts.Version, Generation: s.registry.Generation(), Started: s.started}
+	r := page.Replica{Known: s.opts.Replicas != "", Replicas: s.replicas(), Name: name, Version: s.opts.Version, Generation: s.registry.Generation(), Started: s.started}
 	if table, err := s.table(ctx); err == nil {
 		r.Allocator = table.Allocator
 	}
 	return r
+}
+
+// replicas are the endpoints of the syncers' headless Service, which the registry has as it has every other: a syncer asks for
+// nothing more to know the others.
+func (s *Server) replicas() []page.ReplicaStatus {
+	namespace, name, _ := strings.Cut(s.opts.Replicas, "/")
+	found := []page.ReplicaStatus{}
+	own := ownAddresses()
+	for _, claim := range s.registry.Lookup(name + "." + namespace + ".svc." + s.opts.ClusterDomain) {
+		service, err := decode(claim)
+		if err != nil {
+			continue // Whoever looks it up is told.
+		}
+		for _, entry := range s.registry.Slices(service.GetService().GetCluster(), namespace, name) {
+			slice, err := decode(entry)
+			if err != nil {
+				continue
+			}
+			for _, endpoint := range slice.GetEndpointSlice().GetEndpoints() {
+				for _, bytes := range endpoint.GetAddresses() {
+					address, _ := netip.AddrFromSlice(bytes)
+					found = append(found, page.ReplicaStatus{
+						Address: address.String(), Node: endpoint.GetNode(), Zone: endpoint.GetZone(),
+						// Ready says nothing where a Service publishes those that are not.
+						Ready: endpoint.GetServing() && !endpoint.GetTerminating(), Ending: endpoint.GetTerminating(), This: own[address],
+					})
+				}
+			}
+		}
+	}
+	return found
+}
+
+// ownAddresses are those that others reach this machine at.
+func ownAddresses() map[netip.Addr]bool {
+	own := map[netip.Addr]bool{}
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return own
+	}
+	for _, address := range addresses {
+		if prefix, err := netip.ParsePrefix(address.String()); err == nil && !prefix.Addr().IsLoopback() {
+			own[prefix.Addr().Unmap()] = true
+		}
+	}
+	return own
 }
 
 // VMs implements page.Facts.

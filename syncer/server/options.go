@@ -28,6 +28,8 @@ type Options struct {
 	// HTTPAuthorizer decides who may see /metrics and the status page. Nil: metrics everybody, and the page whoever asks from
 	// this machine. With it the HTTP listener is TLS.
 	HTTPAuthorizer HTTPAuthorizer
+	// Replicas is the headless Service of all syncers, NAMESPACE/NAME, whose endpoints the status page lists. Empty: they are not known.
+	Replicas string
 	// Recheck is how often it is looked again whether VMs that watch may still do so. Zero: 2 min.
 	Recheck time.Duration
 	// Scopes say what VMs see of their views. Nil: all. The registry must keep what scopes go by.

@@ -105,3 +105,30 @@ func TestHTTPAuthorization(t *testing.T) {
 		})
 	}
 }
+
+// TestReplicas: the page lists the endpoints of the syncers' Service, ready or not, by what they say of themselves.
+func TestReplicas(t *testing.T) {
+	s := start(t, func(o *Options) { o.Replicas = "meshvm/meshvm-syncer-metrics" })
+	if code, body := s.get("/status/api/replica"); code != http.StatusOK || !strings.Contains(body, `"known":true,"replicas":[]`) {
+		t.Errorf("before there are any: got %d %s", code, body)
+	}
+	s.apply(headless("meshvm", "meshvm-syncer-metrics"), endpointSlice("meshvm", "meshvm-syncer-metrics-1", "meshvm-syncer-metrics",
+		&registryv1.Endpoint{Addresses: encodeAddresses("10.0.0.1"), Ready: true, Serving: true, Node: "a", Zone: "east"},
+		&registryv1.Endpoint{Addresses: encodeAddresses("10.0.0.2"), Ready: true, Node: "b"},
+		&registryv1.Endpoint{Addresses: encodeAddresses("10.0.0.3"), Serving: true, Terminating: true},
+	))
+	_, body := s.get("/status/api/replica")
+	for _, want := range []string{
+		`{"address":"10.0.0.1","node":"a","zone":"east","ready":true,"ending":false,"this":false}`,
+		`{"address":"10.0.0.2","node":"b","zone":"","ready":false,"ending":false,"this":false}`,
+		`{"address":"10.0.0.3","node":"","zone":"","ready":false,"ending":true,"this":false}`,
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("got %s, want %s in it", body, want)
+		}
+	}
+	other := start(t, nil)
+	if _, body := other.get("/status/api/replica"); !strings.Contains(body, `"known":false,"replicas":[]`) {
+		t.Errorf("without the Service's name: got %s", body)
+	}
+}

@@ -5,6 +5,7 @@ package chart
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -77,6 +78,40 @@ func TestCertificateIsExchanged(t *testing.T) {
 		syncer.ready(t)
 		host, address := c.newService(t)
 		m.answers(host, dns.TypeA, address)
+	}
+}
+
+// TestReplicasAreListed: with the chart's own Service, and the rights that a syncer has anyway.
+func TestReplicasAreListed(t *testing.T) {
+	c := newCluster(t)
+	c.clear()
+	c.populate(t)
+	c.install("helm", "")
+	slice := `
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: meshvm-syncer-metrics-1, namespace: meshvm, labels: {app.kubernetes.io/part-of: meshvm, kubernetes.io/service-name: meshvm-syncer-metrics, service.kubernetes.io/headless: ""}}
+addressType: IPv4
+ports: [{name: http-metrics, port: 15055, protocol: TCP}]
+endpoints:
+  - {addresses: [10.0.88.1], nodeName: node-1, zone: east, conditions: {ready: true, serving: true}}
+  - {addresses: [10.0.88.2], nodeName: node-2, zone: west, conditions: {ready: true, serving: false}}
+`
+	if err := c.apply(slice); err != nil {
+		t.Fatal(err)
+	}
+	defer c.delete("discovery.k8s.io/v1/endpointslices")
+	syncer := c.schedule(t)
+	syncer.start(t)
+	syncer.ready(t)
+	for _, want := range []string{`"address":"10.0.88.1","node":"node-1","zone":"east","ready":true`, `"address":"10.0.88.2","node":"node-2","zone":"west","ready":false`} {
+		eventually(t, "the page lists "+want, func() error {
+			body, err := syncer.get("/status/api/replica")
+			if err == nil && !strings.Contains(body, want) {
+				err = errNotYet
+			}
+			return err
+		})
 	}
 }
 

@@ -37,7 +37,7 @@ type Hold struct {
 	Ends   time.Time `json:"ends"`
 }
 
-// Replica is /status/api/replica: what this syncer knows of itself. Of others it knows only who gives virtual IPs.
+// Replica is /status/api/replica: what this syncer knows of itself, and where the others are.
 type Replica struct {
 	Name       string    `json:"name"`
 	Version    string    `json:"version"`
@@ -45,6 +45,21 @@ type Replica struct {
 	Started    time.Time `json:"started"`
 	// Allocator names the replica that gives virtual IPs, where that is known.
 	Allocator string `json:"allocator"`
+	// Known is false where this syncer was not told of which Service the others are.
+	Known    bool            `json:"known"`
+	Replicas []ReplicaStatus `json:"replicas"`
+}
+
+// ReplicaStatus is one of the syncers, as the cluster has it.
+type ReplicaStatus struct {
+	Address string `json:"address"`
+	Node    string `json:"node"`
+	Zone    string `json:"zone"`
+	Ready   bool   `json:"ready"`
+	// Ending: its pod was told to end.
+	Ending bool `json:"ending"`
+	// This: it is the one that says so.
+	This bool `json:"this"`
 }
 
 // VM is one that watches.

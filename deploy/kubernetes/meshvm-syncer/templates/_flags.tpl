@@ -13,6 +13,7 @@
   (list "default-export" $v.defaultExport)
   (list "istio-mesh-config" $v.istio.meshConfig)
   (list "http-authorization" $v.http.authorization)
+  (list "replicas" (printf "%s/%s-metrics" .Release.Namespace (include "meshvm.fullname" .)))
   (list "token-jwks" $v.identity.tokenJWKS)
   (list "token-issuer" $v.identity.tokenIssuer)
   (list "token-audience" $v.identity.tokenAudience)
