@@ -64,7 +64,7 @@ bin/test/helm bin/test/helm3: bin/test/%: build/tools/%/go.mod build/tools/%/go.
 	CGO_ENABLED=0 $(GO) build -modfile=build/tools/$*/go.mod -trimpath -ldflags "$(LDFLAGS)" -o $@ $$(sed -n 's/^tool //p' build/tools/$*/go.mod)
 
 .PHONY: test-chart
-test-browser: ## Look at the status page with a real browser; needs root where Chromium is not installed
+test-browser: test-servers ## Look at the status page with a real browser; needs root where Chromium is not installed
 	sh test/page/install.sh
 	$(GO) test -tags browser -count=1 -timeout 5m ./test/page
 

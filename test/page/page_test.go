@@ -100,11 +100,11 @@ func (s *seen) add(format string, arguments ...any) {
 	s.problems = append(s.problems, fmt.Sprintf(format, arguments...))
 }
 
-func startBrowser(t *testing.T, origin string, s *seen) context.Context {
+func startBrowser(t *testing.T, origin string, s *seen, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.WindowSize(1200, 800))
-	allocator, end := chromedp.NewExecAllocator(t.Context(), options...)
+	allocator, end := chromedp.NewExecAllocator(t.Context(), append(options, more...)...)
 	t.Cleanup(end)
 	ctx, cancel := chromedp.NewContext(allocator)
 	t.Cleanup(cancel)
