@@ -28,7 +28,7 @@ func (s *stub) VIPs(context.Context) (VIPs, error)                { return VIPs{
 func everybody(serve http.HandlerFunc) http.HandlerFunc           { return serve }
 func explainNothing(w http.ResponseWriter, _ *http.Request)       { w.WriteHeader(http.StatusNoContent) }
 
-func serve(tb testing.TB, facts Facts, stopping context.Context, listeners int) *httptest.Server {
+func serve(stopping context.Context, tb testing.TB, facts Facts, listeners int) *httptest.Server {
 	tb.Helper()
 	mux := http.NewServeMux()
 	New(Options{Facts: facts, Explain: explainNothing, Guard: everybody, Shell: everybody, Stopping: stopping, Listeners: listeners, Every: time.Millisecond}).Register(mux)
@@ -37,8 +37,8 @@ func serve(tb testing.TB, facts Facts, stopping context.Context, listeners int) 
 	return server
 }
 
-// listen begins to listen, and returns the lines that come; they end when the stream does.
-func listen(t *testing.T, server *httptest.Server) (*http.Response, <-chan string) {
+// listen begins to listen, and returns what it was told at once, and the lines that come; they end when the stream does.
+func listen(t *testing.T, server *httptest.Server) (status int, retryAfter string, events <-chan string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/status/events", nil)
 	if err != nil {
@@ -58,7 +58,7 @@ func listen(t *testing.T, server *httptest.Server) (*http.Response, <-chan strin
 			}
 		}
 	}()
-	return response, lines
+	return response.StatusCode, response.Header.Get("Retry-After"), lines
 }
 
 // next is the next event, or nothing when the stream has ended.
@@ -76,7 +76,7 @@ func next(t *testing.T, lines <-chan string) string {
 func TestEvents(t *testing.T) {
 	t.Run("one at first, and one for each change", func(t *testing.T) {
 		facts := &stub{}
-		_, lines := listen(t, serve(t, facts, t.Context(), 0))
+		_, _, lines := listen(t, serve(t.Context(), t, facts, 0))
 		for revision := range uint64(3) {
 			facts.revision.Store(revision)
 			for want := fmt.Sprintf(`"revision":%d,`, revision); !strings.Contains(next(t, lines), want); {
@@ -85,17 +85,16 @@ func TestEvents(t *testing.T) {
 		}
 	})
 	t.Run("no more listeners than may be", func(t *testing.T) {
-		server := serve(t, &stub{}, t.Context(), 1)
-		_, lines := listen(t, server)
+		server := serve(t.Context(), t, &stub{}, 1)
+		_, _, lines := listen(t, server)
 		next(t, lines)
-		response, _ := listen(t, server)
-		if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
-			t.Errorf("the second listener: got %s, want 503 and when to come again", response.Status)
+		if status, retryAfter, _ := listen(t, server); status != http.StatusServiceUnavailable || retryAfter == "" {
+			t.Errorf("the second listener: got %d, want 503 and when to come again", status)
 		}
 	})
 	t.Run("they end with the syncer", func(t *testing.T) {
 		stopping, stop := context.WithCancel(t.Context())
-		_, lines := listen(t, serve(t, &stub{}, stopping, 0))
+		_, _, lines := listen(t, serve(stopping, t, &stub{}, 0))
 		next(t, lines)
 		stop()
 		if line := next(t, lines); line != "" {
