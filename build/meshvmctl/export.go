@@ -80,7 +80,7 @@ func (e *exporting) check(args []string) error {
 
 func (e *exporting) run(stdout io.Writer) error {
 	copied := mirror.New(mirror.Options{})
-	if err := copied.Load(e.snapshot); err != nil {
+	if err := copied.Read(e.snapshot); err != nil {
 		return err
 	}
 	names := exportedNames(copied.State())

@@ -82,20 +82,32 @@ func commitTemporary(temporary, path string) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// Load takes a snapshot's content into a mirror that holds nothing yet. It becomes visible as a whole
-// or not at all.
+// Load takes a snapshot's content into a mirror that holds nothing yet, and sets a file aside that cannot
+// be used, so that the next Save does not take its last trace. It is for the owner of the file; others Read.
 //
-// Errors: one that is fs.ErrNotExist where there is no file, which is no fault; a *SnapshotError where
-// there is one that cannot be used, which is then set aside; any other where it could not be read, and
-// is left as it is.
+// Errors are those of Read.
 func (m *Mirror) Load(path string) error {
 	m.saving.Lock()
 	defer m.saving.Unlock()
-	if err := m.load(path); err != nil {
-		if unusable, ok := errors.AsType[*SnapshotError](err); ok {
-			unusable.setAside(path)
-			return err
-		}
+	err := m.Read(path)
+	if unusable, ok := errors.AsType[*SnapshotError](err); ok {
+		unusable.setAside(path)
+	}
+	return err
+}
+
+// Read takes a snapshot's content into a mirror that holds nothing yet. It becomes visible as a whole or
+// not at all. The file is left as it is.
+//
+// Errors: one that is fs.ErrNotExist where there is no file, which is no fault; a *SnapshotError where
+// there is one that cannot be used; any other where it could not be read.
+func (m *Mirror) Read(path string) error {
+	err := m.load(path)
+	if unusable, ok := errors.AsType[*SnapshotError](err); ok {
+		unusable.Path = path
+		return err
+	}
+	if err != nil {
 		return fmt.Errorf("load snapshot %s: %w", path, err)
 	}
 	return nil

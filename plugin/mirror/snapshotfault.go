@@ -25,7 +25,7 @@ const (
 
 // SnapshotError says why a snapshot cannot be used.
 type SnapshotError struct {
-	// Path is the file, and Aside where it has been moved to, empty if that failed.
+	// Path is the file, and Aside where it has been moved to, empty if it has not.
 	Path, Aside string
 	Fault       Fault
 	// Detail is where and what, for people.
@@ -54,7 +54,6 @@ func (e *SnapshotError) Unwrap() error { return e.Err }
 
 // setAside moves the file out of the way of the next Save. An older one that was set aside goes.
 func (e *SnapshotError) setAside(path string) {
-	e.Path = path
 	aside := path + CorruptSuffix
 	if err := os.Rename(path, aside); err != nil {
 		e.Err = errors.Join(e.Err, fmt.Errorf("set aside: %w", err))
