@@ -64,13 +64,14 @@ bin/test/helm bin/test/helm3: bin/test/%: build/tools/%/go.mod build/tools/%/go.
 	CGO_ENABLED=0 $(GO) build -modfile=build/tools/$*/go.mod -trimpath -ldflags "$(LDFLAGS)" -o $@ $$(sed -n 's/^tool //p' build/tools/$*/go.mod)
 
 .PHONY: test-chart
-test-browser: test-servers ## Look at the status page with a real browser; needs root where Chromium is not installed
-	sh test/page/install.sh
-	$(GO) test -tags browser -count=1 -timeout 5m ./test/page
-
 test-chart: test-servers test-clients image ## Install the chart on the real API server, run what it says, have a VM answer, as root
 	sh test/chart/install.sh
 	$(GO) test -tags chart -count=1 -timeout 20m ./test/chart/...
+
+.PHONY: test-browser
+test-browser: test-servers ## Look at the status page with a real browser; needs root where Chromium is not installed
+	sh test/page/install.sh
+	$(GO) test -tags browser -count=1 -timeout 5m ./test/page
 
 # How long each fuzz target runs.
 FUZZTIME ?= 10s
