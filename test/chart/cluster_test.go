@@ -157,3 +157,22 @@ func eventually(t *testing.T, what string, check func() error) {
 		<-tick.C
 	}
 }
+
+// never looks whether something works that may not, for several times as long as it takes with all rights.
+func never(t *testing.T, what string, works func() error) {
+	t.Helper()
+	enough := time.NewTimer(2 * time.Second)
+	defer enough.Stop()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if works() == nil {
+			t.Fatalf("%s: it works, want it broken", what)
+		}
+		select {
+		case <-enough.C:
+			return
+		case <-tick.C:
+		}
+	}
+}

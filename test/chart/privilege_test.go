@@ -40,6 +40,14 @@ func isReady(p *pod, _ *vm) error {
 	return err
 }
 
+func follows(_ *pod, m *vm) error {
+	got, err := m.ask("reviews.prod.svc.cluster.local", dns.TypeA)
+	if err == nil && got != "10.96.77.1" {
+		err = fmt.Errorf("the VM answers %q", got)
+	}
+	return err
+}
+
 func says(host, part string) func(*pod, *vm) error {
 	return func(p *pod, _ *vm) error { return p.knows(host, part) }
 }
@@ -57,13 +65,6 @@ func rights(c *cluster) []right {
 			}
 		}
 		return errors.New("no ServiceEntry has a virtual IP")
-	}
-	follows := func(_ *pod, m *vm) error {
-		got, err := m.ask("reviews.prod.svc.cluster.local", dns.TypeA)
-		if err == nil && got != "10.96.77.1" {
-			err = fmt.Errorf("the VM answers %q", got)
-		}
-		return err
 	}
 	told := func(*pod, *vm) error {
 		events, err := c.clients.CoreV1().Events(objectsNamespace).List(c.t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.kind=ServiceEntry"})
@@ -112,6 +113,18 @@ func TestEveryRightIsNeeded(t *testing.T) {
 	c.balance(t, syncer)
 	bundle := c.bootstrap(t, objectsNamespace)
 
+	t.Run("no other", func(t *testing.T) {
+		var want []string
+		for _, right := range rights(c) {
+			for verb := range strings.SplitSeq(right.verbs, "|") {
+				want = append(want, verb+" "+right.resource)
+			}
+		}
+		slices.Sort(want)
+		if got := c.granted(t); !slices.Equal(got, slices.Compact(want)) {
+			t.Errorf("The chart grants the syncer\n%q, want what is taken away below\n%q", got, want)
+		}
+	})
 	t.Run("with all", func(t *testing.T) {
 		c.forget(t)
 		log := auditFromNow(t)
@@ -153,16 +166,49 @@ func TestEveryRightIsNeeded(t *testing.T) {
 			syncer.start(t)
 			m := boot(t, bundle)
 			log.asked(t, right.what(), false)
-			eventually(t, "broken: "+right.breaks, func() error {
-				if err := right.works(syncer, m); err == nil {
-					return errors.New("it works")
-				}
-				return nil
-			})
+			never(t, right.breaks, func() error { return right.works(syncer, m) })
 			syncer.stop(t)
 			m.coredns.Stop(t, syscall.SIGTERM)
 		})
 	}
+}
+
+// granted is what the chart's roles let the syncer do, in order. The roles of VMs and of readers are not its own.
+func (c *cluster) granted(t *testing.T) []string {
+	t.Helper()
+	in, mine := c.clients.RbacV1(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/part-of=meshvm"}
+	clusterRoles, err := in.ClusterRoles().List(t.Context(), mine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roles, err := in.Roles("").List(t.Context(), mine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rules []rbacv1.PolicyRule
+	for _, role := range clusterRoles.Items {
+		if role.Name != release+"-reader" && role.Name != "meshvm-watcher" {
+			rules = append(rules, role.Rules...)
+		}
+	}
+	for _, role := range roles.Items {
+		rules = append(rules, role.Rules...)
+	}
+	var all []string
+	for _, rule := range rules {
+		for _, verb := range rule.Verbs {
+			for _, url := range rule.NonResourceURLs {
+				all = append(all, verb+" "+url)
+			}
+			for _, group := range rule.APIGroups {
+				for _, resource := range rule.Resources {
+					all = append(all, verb+" "+group+"/"+resource)
+				}
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // TestKeysOfTokens: Kubernetes lets every ServiceAccount read the keys of tokens; where that was taken away, the chart's role does.
@@ -195,14 +241,20 @@ func TestKeysOfTokens(t *testing.T) {
 	m.coredns.Stop(t, syscall.SIGTERM)
 	syncer.stop(t)
 
-	keys := right{verbs: "get", resource: "/openid/v1/jwks"}
-	c.take(t, keys)
-	log := auditFromNow(t)
-	syncer.start(t)
-	m = boot(t, bundle)
-	log.asked(t, keys.what(), false)
-	if got, err := m.ask("reviews.prod.svc.cluster.local", dns.TypeA); err != nil || got != "SERVFAIL" {
-		t.Errorf("without the keys: got %q and %v, want SERVFAIL", got, err)
+	for _, path := range []string{"/openid/v1/jwks", "/.well-known/openid-configuration"} {
+		t.Run("without "+path, func(t *testing.T) {
+			c := *c
+			c.t = t
+			keys := right{verbs: "get", resource: path}
+			c.take(t, keys)
+			log := auditFromNow(t)
+			syncer.start(t)
+			m := boot(t, bundle)
+			log.asked(t, keys.what(), false)
+			never(t, "VMs follow with a token", func() error { return follows(syncer, m) })
+			m.coredns.Stop(t, syscall.SIGTERM)
+			syncer.stop(t)
+		})
 	}
 }
 
