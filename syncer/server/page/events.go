@@ -14,7 +14,8 @@ const (
 	quiet = 15 * time.Second
 )
 
-// serveEvents sends the overview whenever it changes, until the syncer stops or the listener goes.
+// serveEvents sends the overview whenever it changes, until the syncer stops or the listener goes, for a while: a token may
+// have ended meanwhile.
 func (p *Page) serveEvents(w http.ResponseWriter, r *http.Request) {
 	select {
 	case p.listeners <- struct{}{}:
@@ -31,6 +32,8 @@ func (p *Page) serveEvents(w http.ResponseWriter, r *http.Request) {
 	_ = control.SetReadDeadline(time.Time{}) // unsupported by recorders of tests only
 	ticker := time.NewTicker(p.Every)
 	defer ticker.Stop()
+	end := time.NewTimer(p.Longest)
+	defer end.Stop()
 	var before []byte
 	var sent time.Time
 	for {
@@ -58,6 +61,8 @@ func (p *Page) serveEvents(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-ticker.C:
 		case <-r.Context().Done():
+			return
+		case <-end.C:
 			return
 		case <-p.Stopping.Done():
 			return

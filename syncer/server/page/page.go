@@ -38,6 +38,8 @@ type Options struct {
 	Listeners int
 	// Every is the least time between two events. Zero: 1 s.
 	Every time.Duration
+	// Longest is how long a stream of events lasts at most: then Guard is asked again. Zero: 5 min.
+	Longest time.Duration
 }
 
 // Page serves the status page.
@@ -58,6 +60,9 @@ func New(options Options) *Page {
 	}
 	if options.Every == 0 {
 		options.Every = time.Second
+	}
+	if options.Longest == 0 {
+		options.Longest = 5 * time.Minute
 	}
 	return &Page{Options: options, listeners: make(chan struct{}, options.Listeners), policy: policy(shell)}
 }

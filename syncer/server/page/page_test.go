@@ -28,10 +28,14 @@ func (s *stub) VIPs(context.Context) (VIPs, error)                { return VIPs{
 func everybody(serve http.HandlerFunc) http.HandlerFunc           { return serve }
 func explainNothing(w http.ResponseWriter, _ *http.Request)       { w.WriteHeader(http.StatusNoContent) }
 
-func serve(stopping context.Context, tb testing.TB, facts Facts, listeners int) *httptest.Server {
+func serve(tb testing.TB, options Options) *httptest.Server {
 	tb.Helper()
+	options.Explain, options.Guard, options.Shell, options.Every = explainNothing, everybody, everybody, time.Millisecond
+	if options.Stopping == nil {
+		options.Stopping = tb.Context()
+	}
 	mux := http.NewServeMux()
-	New(Options{Facts: facts, Explain: explainNothing, Guard: everybody, Shell: everybody, Stopping: stopping, Listeners: listeners, Every: time.Millisecond}).Register(mux)
+	New(options).Register(mux)
 	server := httptest.NewServer(mux)
 	tb.Cleanup(server.Close)
 	return server
@@ -76,25 +80,35 @@ func next(t *testing.T, lines <-chan string) string {
 func TestEvents(t *testing.T) {
 	t.Run("one at first, and one for each change", func(t *testing.T) {
 		facts := &stub{}
-		_, _, lines := listen(t, serve(t.Context(), t, facts, 0))
+		_, _, lines := listen(t, serve(t, Options{Facts: facts}))
 		for revision := range uint64(3) {
 			facts.revision.Store(revision)
-			for want := fmt.Sprintf(`"revision":%d,`, revision); !strings.Contains(next(t, lines), want); {
-				t.Logf("waiting for %s", want)
+			want := fmt.Sprintf(`"revision":%d,`, revision)
+			for line := next(t, lines); !strings.Contains(line, want); line = next(t, lines) {
+				if line == "" {
+					t.Fatalf("the stream ended without %s", want)
+				}
 			}
 		}
 	})
 	t.Run("no more listeners than may be", func(t *testing.T) {
-		server := serve(t.Context(), t, &stub{}, 1)
+		server := serve(t, Options{Facts: &stub{}, Listeners: 1})
 		_, _, lines := listen(t, server)
 		next(t, lines)
 		if status, retryAfter, _ := listen(t, server); status != http.StatusServiceUnavailable || retryAfter == "" {
 			t.Errorf("the second listener: got %d, want 503 and when to come again", status)
 		}
 	})
+	t.Run("they end after a while, so that the listener is known anew", func(t *testing.T) {
+		_, _, lines := listen(t, serve(t, Options{Facts: &stub{}, Longest: 50 * time.Millisecond}))
+		next(t, lines)
+		if line := next(t, lines); line != "" {
+			t.Errorf("got %q after the end, want nothing", line)
+		}
+	})
 	t.Run("they end with the syncer", func(t *testing.T) {
 		stopping, stop := context.WithCancel(t.Context())
-		_, _, lines := listen(t, serve(stopping, t, &stub{}, 0))
+		_, _, lines := listen(t, serve(t, Options{Facts: &stub{}, Stopping: stopping}))
 		next(t, lines)
 		stop()
 		if line := next(t, lines); line != "" {
