@@ -7,10 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/meshvm/meshvm/test/programs"
@@ -34,6 +36,17 @@ func TestDNSInTheCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	spec := deployment.Spec.Template.Spec
+	// What is mounted as a single file stays as it was at the start: the Corefile's reload would see no change.
+	for _, mount := range spec.Containers[0].VolumeMounts {
+		if mount.SubPath != "" {
+			t.Errorf("got %+v, want the whole volume", mount)
+		}
+	}
+	if at := spec.Containers[0].Args[1]; !slices.ContainsFunc(spec.Containers[0].VolumeMounts, func(mount corev1.VolumeMount) bool {
+		return mount.Name == "corefile" && mount.MountPath+"/Corefile" == at
+	}) {
+		t.Errorf("CoreDNS reads %s, want it in the volume corefile", at)
+	}
 	var audience string
 	for _, volume := range spec.Volumes {
 		if volume.Projected != nil {
