@@ -34,6 +34,7 @@ var matrix = []struct{ name, values string }{
 	{"monitored by pod with a token", "{http: {authorization: kubernetes}, metrics: {podMonitor: {enabled: true}, tokenSecret: {name: prometheus-token}}}"},
 	{"autoscaled", "{autoscaling: {enabled: true, minReplicas: 3, maxReplicas: 9}}"},
 	{"DNS in the cluster", "{inClusterDNS: {enabled: true, stubDomains: [example.com, example.org]}, watchers: [{namespace: default, serviceAccount: vm}, {namespace: default}]}"},
+	{"whom the cluster has pods run as", "{podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}, inClusterDNS: {enabled: true}}"},
 	{"where pods run", `{priorityClassName: system-cluster-critical, nodeSelector: {kubernetes.io/os: linux}, tolerations: [{operator: Exists}],
   affinity: {nodeAffinity: {}}, podLabels: {a: b}, podAnnotations: {c: d}, commonLabels: {team: network}, extraArgs: [--identity-recheck=1m],
   extraEnv: [{name: GOMAXPROCS, value: "2"}], imagePullSecrets: [{name: registry}], serviceAccount: {annotations: {e: f}},

@@ -168,6 +168,7 @@ func TestRefused(t *testing.T) {
 		{"scaled by a share of nothing", "{autoscaling: {enabled: true}, resources: {requests: {cpu: null}}}", "resources.requests.cpu"},
 		{"DNS that nobody lets in", "{inClusterDNS: {enabled: true}, identity: {tokenReview: false, clientCA: {secret: a}}}", "identity.tokenReview"},
 		{"a flag that has a value", "{extraArgs: [--vip=allocate]}", "extraArgs has --vip=allocate"},
+		{"a flag that probes depend on", "{extraArgs: [--http-authorization=kubernetes]}", "extraArgs has --http-authorization"},
 		{"a flag that makes no sense", "{extraArgs: [--insecure]}", "extraArgs has --insecure"},
 		{"no account", "{serviceAccount: {create: false}}", "serviceAccount.name"},
 	}

@@ -47,7 +47,7 @@
 {{- fail "inClusterDNS shows the syncer a token of this cluster: set identity.tokenReview, or identity.tokenJWKS to cluster" -}}
 {{- end -}}
 {{- range $flag := $v.extraArgs -}}
-{{- if regexMatch "^--(kubeconfig|manifests|insecure|listen|http-listen|tls-[a-z-]+|vip|vip-namespace|vip-state-file)(=|$)" $flag -}}
+{{- if regexMatch "^--(kubeconfig|manifests|insecure|listen|http-listen|http-authorization|tls-[a-z-]+|vip|vip-namespace|vip-state-file)(=|$)" $flag -}}
 {{- fail (printf "extraArgs has %s, which other objects of the chart depend on: there is a value for it, or it has no meaning in a cluster" $flag) -}}
 {{- end -}}
 {{- end -}}
