@@ -148,9 +148,9 @@ func (i *imported) hostRecord(at, value string) {
 	var addresses []netip.Addr
 	for field := range strings.SplitSeq(value, ",") {
 		field = strings.TrimSpace(field)
-		if parsed, err := netip.ParseAddr(field); err == nil {
-			if _, ok := i.address(at, field); ok {
-				addresses = append(addresses, parsed)
+		if _, err := netip.ParseAddr(field); err == nil {
+			if address, ok := i.address(at, field); ok {
+				addresses = append(addresses, address)
 			}
 		} else if !isNumber(field) && field != "" {
 			names = append(names, field)
