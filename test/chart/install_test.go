@@ -30,6 +30,7 @@ var matrix = []struct{ name, values string }{
 	{"authorities exchanged", "{tls: {selfSigned: {authorities: [second, first]}}}"},
 	{"monitored", `{metrics: {serviceMonitor: {enabled: true, labels: {release: prometheus}}, prometheusRule: {enabled: true}, dashboards: {enabled: true,
   annotations: {grafana_folder: meshvm}}}}`},
+	{"DNS in the cluster monitored", "{inClusterDNS: {enabled: true}, metrics: {serviceMonitor: {enabled: true, labels: {release: prometheus}}}}"},
 	{"monitored by pod", "{metrics: {podMonitor: {enabled: true, labels: {a: b}, interval: 10s}}}"},
 	{"monitored by pod with a token", "{http: {authorization: kubernetes}, metrics: {podMonitor: {enabled: true}, tokenSecret: {name: prometheus-token}}}"},
 	{"autoscaled", "{autoscaling: {enabled: true, minReplicas: 3, maxReplicas: 9}}"},
