@@ -65,12 +65,12 @@ bin/test/helm bin/test/helm3: bin/test/%: build/tools/%/go.mod build/tools/%/go.
 
 .PHONY: test-chart
 test-chart: test-servers test-clients image ## Install the chart on the real API server, run what it says, have a VM answer, as root
-	sh test/chart/install.sh
+	sh test/install.sh prometheus openssl dnsmasq-base bind9-dnsutils
 	$(GO) test -tags chart -count=1 -timeout 20m ./test/chart/...
 
 .PHONY: test-browser
 test-browser: test-servers ## Look at the status page with a real browser; needs root where Chromium is not installed
-	sh test/page/install.sh
+	sh test/install.sh chromium fonts-dejavu-core
 	$(GO) test -tags browser -count=1 -timeout 5m ./test/page
 
 # How long each fuzz target runs.

@@ -6,15 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/miekg/dns"
-	authorizationv1 "k8s.io/api/authorization/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -173,44 +170,6 @@ func TestEveryRightIsNeeded(t *testing.T) {
 	}
 }
 
-// granted is what the chart's roles let the syncer do, in order. The roles of VMs and of readers are not its own.
-func (c *cluster) granted(t *testing.T) []string {
-	t.Helper()
-	in, mine := c.clients.RbacV1(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/part-of=meshvm"}
-	clusterRoles, err := in.ClusterRoles().List(t.Context(), mine)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roles, err := in.Roles("").List(t.Context(), mine)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var rules []rbacv1.PolicyRule
-	for _, role := range clusterRoles.Items {
-		if role.Name != release+"-reader" && role.Name != "meshvm-watcher" {
-			rules = append(rules, role.Rules...)
-		}
-	}
-	for _, role := range roles.Items {
-		rules = append(rules, role.Rules...)
-	}
-	var all []string
-	for _, rule := range rules {
-		for _, verb := range rule.Verbs {
-			for _, url := range rule.NonResourceURLs {
-				all = append(all, verb+" "+url)
-			}
-			for _, group := range rule.APIGroups {
-				for _, resource := range rule.Resources {
-					all = append(all, verb+" "+group+"/"+resource)
-				}
-			}
-		}
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
-}
-
 // TestKeysOfTokens: Kubernetes lets every ServiceAccount read the keys of tokens; where that was taken away, the chart's role does.
 func TestKeysOfTokens(t *testing.T) {
 	c := newCluster(t)
@@ -306,155 +265,5 @@ func (c *cluster) workAgain(t *testing.T) {
 	}
 	if err := c.istio.NetworkingV1().ServiceEntries(objectsNamespace).Delete(t.Context(), "many", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// take takes a right from every role of the release until the test's end, and returns when the API server knows.
-func (c *cluster) take(t *testing.T, taken right) {
-	t.Helper()
-	in, mine := c.clients.RbacV1(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/part-of=meshvm"}
-	clusterRoles, err := in.ClusterRoles().List(t.Context(), mine)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roles, err := in.Roles("").List(t.Context(), mine)
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := false
-	for _, role := range clusterRoles.Items {
-		write := func(ctx context.Context, rules []rbacv1.PolicyRule) error {
-			now := role.DeepCopy()
-			now.Rules, now.ResourceVersion = rules, ""
-			_, err := in.ClusterRoles().Update(ctx, now, metav1.UpdateOptions{})
-			return err
-		}
-		found = c.takeFrom(t, role.Rules, "", taken, write) || found
-	}
-	for _, role := range roles.Items {
-		write := func(ctx context.Context, rules []rbacv1.PolicyRule) error {
-			now := role.DeepCopy()
-			now.Rules, now.ResourceVersion = rules, ""
-			_, err := in.Roles(role.Namespace).Update(ctx, now, metav1.UpdateOptions{})
-			return err
-		}
-		found = c.takeFrom(t, role.Rules, role.Namespace, taken, write) || found
-	}
-	if !found {
-		t.Fatalf("No role of the chart grants %s", taken.what())
-	}
-}
-
-// takeFrom takes a right from the rules of one role, and reports whether it was there.
-func (c *cluster) takeFrom(t *testing.T, rules []rbacv1.PolicyRule, in string, taken right, write func(context.Context, []rbacv1.PolicyRule) error) bool {
-	t.Helper()
-	left, asks := without(rules, in, taken)
-	if len(asks) == 0 {
-		return false
-	}
-	if err := write(t.Context(), left); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := write(context.Background(), rules); err != nil {
-			t.Error(err)
-		}
-		c.decided(t, asks, true)
-	})
-	c.decided(t, asks, false)
-	return true
-}
-
-// without is rules less a right, and what an access review would ask for it.
-func without(rules []rbacv1.PolicyRule, in string, taken right) (left []rbacv1.PolicyRule, asks []authorizationv1.SubjectAccessReviewSpec) {
-	verbs := strings.Split(taken.verbs, "|")
-	group, resource, isResource := strings.Cut(taken.resource, "/")
-	for _, rule := range rules {
-		granted := rule
-		switch {
-		case slices.Contains(rule.NonResourceURLs, taken.resource):
-			granted.NonResourceURLs = slices.DeleteFunc(slices.Clone(rule.NonResourceURLs), func(url string) bool { return url == taken.resource })
-			asks = append(asks, authorizationv1.SubjectAccessReviewSpec{NonResourceAttributes: &authorizationv1.NonResourceAttributes{Path: taken.resource, Verb: verbs[0]}})
-		case isResource && slices.Contains(rule.APIGroups, group) && slices.Contains(rule.Resources, resource) &&
-			slices.ContainsFunc(rule.Verbs, func(verb string) bool { return slices.Contains(verbs, verb) }):
-			granted.Resources = slices.DeleteFunc(slices.Clone(rule.Resources), func(one string) bool { return one == resource })
-			name := ""
-			if len(rule.ResourceNames) > 0 {
-				name = rule.ResourceNames[0]
-			}
-			bare, sub, _ := strings.Cut(resource, "/")
-			asks = append(asks, authorizationv1.SubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Namespace: in, Verb: verbs[0], Group: group, Resource: bare, Subresource: sub, Name: name,
-			}})
-		}
-		if len(granted.Resources)+len(granted.NonResourceURLs) > 0 {
-			left = append(left, granted)
-		}
-	}
-	return left, asks
-}
-
-// decided waits until the API server allows the chart's ServiceAccount something, or does not.
-func (c *cluster) decided(t *testing.T, asks []authorizationv1.SubjectAccessReviewSpec, allowed bool) {
-	t.Helper()
-	for _, ask := range asks {
-		ask.User = "system:serviceaccount:" + namespace + ":" + release
-		eventually(t, "the API server knows the role", func() error {
-			review, err := c.clients.AuthorizationV1().SubjectAccessReviews().Create(context.Background(), &authorizationv1.SubjectAccessReview{Spec: ask}, metav1.CreateOptions{})
-			if err == nil && review.Status.Allowed != allowed {
-				err = errNotYet
-			}
-			return err
-		})
-	}
-}
-
-// TestReaders: with http.authorization kubernetes metrics and the page's data are for those whom the chart's role is bound to, over TLS.
-func TestReaders(t *testing.T) {
-	c := newCluster(t)
-	c.clear()
-	c.populate(t)
-	c.install("helm", "{http: {authorization: kubernetes}}")
-	syncer := c.schedule(t)
-	syncer.start(t)
-	syncer.ready(t)
-	token, err := c.plane.ServiceAccountToken(t.Context(), objectsNamespace, "prometheus")
-	if err != nil {
-		t.Fatal(err)
-	}
-	code := func(path, token string) (int, string) {
-		t.Helper()
-		status, body, err := syncer.fetch(path, token)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return status, body
-	}
-	for _, path := range []string{"/metrics", "/status/api/overview"} {
-		if got, body := code(path, ""); got != http.StatusUnauthorized {
-			t.Errorf("%s without a token: got %d %s, want 401", path, got, body)
-		}
-		if got, body := code(path, "made.up.token"); got != http.StatusUnauthorized {
-			t.Errorf("%s with a token of nobody's: got %d %s, want 401", path, got, body)
-		}
-		if got, body := code(path, token); got != http.StatusForbidden || !strings.Contains(body, "kubectl create clusterrole") {
-			t.Errorf("%s without the right: got %d %s, want 403 and what to do", path, got, body)
-		}
-	}
-	binding := &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: "readers", Labels: map[string]string{"app.kubernetes.io/part-of": "meshvm"}},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: release + "-reader"},
-		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: objectsNamespace, Name: "prometheus"}},
-	}
-	if _, err := c.clients.RbacV1().ClusterRoleBindings().Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	for path, part := range map[string]string{"/metrics": "meshvm_syncer_ready 1", "/status/api/overview": `"ready":true`} {
-		eventually(t, path+" with the right", func() error {
-			if status, body, err := syncer.fetch(path, token); err != nil || status != http.StatusOK || !strings.Contains(body, part) {
-				return fmt.Errorf("got %d, %w and %s", status, err, body)
-			}
-			return nil
-		})
 	}
 }

@@ -123,21 +123,13 @@ func (m *machine) dial(ctx context.Context, network, address string) (conn net.C
 	return conn, err
 }
 
-// ask is what CoreDNS answers now: the rcode, or the data of the records, sorted, joined by spaces.
+// ask is what CoreDNS answers now, as programs.Said has it.
 func (m *machine) ask(name string, qtype uint16) (string, error) {
 	reply, err := m.exchange(name, qtype)
 	if err != nil {
 		return "", err
 	}
-	if reply.Rcode != dns.RcodeSuccess {
-		return dns.RcodeToString[reply.Rcode], nil
-	}
-	var data []string
-	for _, rr := range reply.Answer {
-		data = append(data, strings.TrimPrefix(rr.String(), rr.Header().String()))
-	}
-	slices.Sort(data)
-	return strings.Join(data, " "), nil
+	return programs.Said(reply), nil
 }
 
 // answers waits until a query gets the wanted answer, and returns how long that took. The empty answer

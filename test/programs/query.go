@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -113,4 +114,17 @@ func Upstream(tb testing.TB) string {
 		})
 	}
 	return tcp.Addr().String()
+}
+
+// Said is what a reply says: nothing but its rcode, or the data of its records, sorted, joined by spaces. NODATA is empty.
+func Said(reply *dns.Msg) string {
+	if reply.Rcode != dns.RcodeSuccess {
+		return dns.RcodeToString[reply.Rcode]
+	}
+	var data []string
+	for _, record := range reply.Answer {
+		data = append(data, strings.TrimPrefix(record.String(), record.Header().String()))
+	}
+	slices.Sort(data)
+	return strings.Join(data, " ")
 }

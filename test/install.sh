@@ -1,12 +1,10 @@
 #!/bin/sh
-# Installs what the tests of the chart need, from Debian's archive. It asks apt only for what is missing, so that a second run
-# takes no time, and fails with apt's own words.
+# Installs packages that tests need, from Debian's archive: install.sh PACKAGE... It asks apt only for what is missing, so that a
+# second run takes no time, and fails with apt's own words.
 set -eu
 
-packages="prometheus openssl dnsmasq-base bind9-dnsutils"
-
 missing=
-for package in $packages; do
+for package; do
 	case $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null) in
 	ii*) ;;
 	*) missing="$missing $package" ;;
