@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 
 	"github.com/meshvm/meshvm/syncer/server/explain"
@@ -18,7 +21,7 @@ const maxExplanation = 16 << 20
 // askHTTP asks a syncer's /debug/registry.
 func (l *lookup) askHTTP(ctx context.Context) (explain.Explanation, error) {
 	var explanation explain.Explanation
-	err := askSyncer(ctx, l.http, "registry", l.query(), maxExplanation, &explanation)
+	err := l.httpPort().ask(ctx, "registry", l.query(), maxExplanation, &explanation)
 	return explanation, err
 }
 
@@ -36,9 +39,46 @@ func (l *lookup) query() url.Values {
 	return query
 }
 
-// askSyncer asks one of a syncer's pages below /debug, and decodes its answer of at most limit bytes. The
-// address is HOST:PORT or a URL.
-func askSyncer(ctx context.Context, address, page string, query url.Values, limit int64, answer any) error {
+// httpPort is a syncer's, as the command line has it.
+func (l *lookup) httpPort() httpPort {
+	return httpPort{l.http, l.connection.TLS.CAFile, l.connection.ServerName}
+}
+
+// httpPort is a syncer's port for people.
+type httpPort struct {
+	// address is HOST:PORT or a URL.
+	address string
+	// caFile and serverName are whose certificate is expected with https; empty, as the system trusts, and as address says.
+	caFile, serverName string
+}
+
+// check refuses what would have no effect.
+func (p httpPort) check() error {
+	if (p.caFile != "" || p.serverName != "") && !strings.HasPrefix(p.address, "https://") {
+		return fmt.Errorf("--tls-ca-file and --tls-server-name, with --http %q: want https://", p.address)
+	}
+	return nil
+}
+
+// client is whom the port is asked by.
+func (p httpPort) client() (*http.Client, error) {
+	config := &tls.Config{ServerName: p.serverName}
+	if p.caFile != "" {
+		content, err := os.ReadFile(p.caFile)
+		if err != nil {
+			return nil, fmt.Errorf("--tls-ca-file: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(content) {
+			return nil, fmt.Errorf("--tls-ca-file %s: no certificate in it", p.caFile)
+		}
+	}
+	return &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSClientConfig: config}}, nil
+}
+
+// ask asks one of a syncer's pages below /debug, and decodes its answer of at most limit bytes.
+func (p httpPort) ask(ctx context.Context, page string, query url.Values, limit int64, answer any) error {
+	address := p.address
 	where, err := pageURL(address, page, query)
 	if err != nil {
 		return usageError{err}
@@ -47,7 +87,10 @@ func askSyncer(ctx context.Context, address, page string, query url.Values, limi
 	if err != nil {
 		return usageError{fmt.Errorf("--http %q: %w", address, err)}
 	}
-	client := http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
+	client, err := p.client()
+	if err != nil {
+		return usageError{err}
+	}
 	response, err := client.Do(request)
 	if err != nil {
 		return fmt.Errorf("ask the syncer: %w", err)

@@ -41,8 +41,8 @@ func (l *lookup) declare(flags *pflag.FlagSet) {
 	flags.StringVar(&l.http, "http", "", "ask for an explanation, at the syncer's HTTP `ADDR`ess (HOST:15055): what would be answered, and why")
 	flags.StringVar(&l.connection.TLS.CertFile, "tls-cert-file", "", "PEM `FILE` of the client certificate chain, with --syncer")
 	flags.StringVar(&l.connection.TLS.KeyFile, "tls-private-key-file", "", "PEM `FILE` of its private key, with --syncer")
-	flags.StringVar(&l.connection.TLS.CAFile, "tls-ca-file", "", "PEM `FILE` of the authorities that the syncer's certificate comes from, with --syncer")
-	flags.StringVar(&l.connection.ServerName, "tls-server-name", "", "`NAME` expected in the syncer's certificate, with --syncer")
+	flags.StringVar(&l.connection.TLS.CAFile, "tls-ca-file", "", "PEM `FILE` of the authorities that the syncer's certificate comes from, with --syncer, or --http https://...")
+	flags.StringVar(&l.connection.ServerName, "tls-server-name", "", "`NAME` expected in the syncer's certificate, with either")
 	flags.StringVar(&l.connection.TokenFile, "token-file", "", "`FILE` of a bearer token, with --syncer")
 	flags.BoolVar(&l.connection.Insecure, "insecure", false, "plaintext, with --syncer on a loopback address")
 	flags.DurationVar(&l.timeout, "timeout", 10*time.Second, "how long to wait for the syncer")
@@ -120,8 +120,13 @@ func (l *lookup) check(args []string) error {
 		return fmt.Errorf("--timeout %s: want more than nothing", l.timeout)
 	}
 	c := l.connection
-	if l.http != "" && (c.Insecure || c.TLS != (watch.TLSFiles{}) || c.ServerName != "" || c.TokenFile != "") {
-		return errors.New("TLS flags, --token-file and --insecure go with --syncer only")
+	if l.http != "" {
+		if c.Insecure || c.TLS.CertFile != "" || c.TLS.KeyFile != "" || c.TokenFile != "" {
+			return errors.New("--tls-cert-file, --tls-private-key-file, --token-file and --insecure go with --syncer only")
+		}
+		if err := l.httpPort().check(); err != nil {
+			return err
+		}
 	}
 	if l.syncer != "" {
 		if _, _, err := net.SplitHostPort(l.syncer); err != nil {

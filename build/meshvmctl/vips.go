@@ -18,9 +18,10 @@ import (
 
 // vips is which virtual IPs are asked for, and of whom.
 type vips struct {
-	host, http, output string
-	states             []string
-	timeout            time.Duration
+	host, output string
+	port         httpPort
+	states       []string
+	timeout      time.Duration
 }
 
 // maxTable bounds what is read of a table, in bytes: some 65,000 hosts with the longest names there are.
@@ -28,7 +29,9 @@ const maxTable = 64 << 20
 
 func (v *vips) declare(flags *pflag.FlagSet) {
 	flags.SortFlags = false
-	flags.StringVar(&v.http, "http", "", "the syncer's HTTP `ADDR`ess (HOST:15055)")
+	flags.StringVar(&v.port.address, "http", "", "the syncer's HTTP `ADDR`ess (HOST:15055)")
+	flags.StringVar(&v.port.caFile, "tls-ca-file", "", "PEM `FILE` of the authorities that the syncer's certificate comes from, with --http https://...")
+	flags.StringVar(&v.port.serverName, "tls-server-name", "", "`NAME` expected in the syncer's certificate, with --http https://...")
 	flags.StringSliceVar(&v.states, "state", nil, "list only hosts in these `STATES`, separated by commas: "+vip.JoinStates(vip.States()))
 	flags.DurationVar(&v.timeout, "timeout", 30*time.Second, "how long to wait for the syncer")
 	flags.StringVarP(&v.output, "output", "o", "text", "`FORMAT` of the answer: text or json")
@@ -107,12 +110,15 @@ func (v *vips) check(args []string) error {
 		}
 	}
 	switch {
-	case v.http == "":
+	case v.port.address == "":
 		return errors.New("want --http")
 	case v.output != "text" && v.output != "json":
 		return fmt.Errorf("--output %q: want text or json", v.output)
 	case v.timeout <= 0:
 		return fmt.Errorf("--timeout %s: want more than nothing", v.timeout)
+	}
+	if err := v.port.check(); err != nil {
+		return err
 	}
 	for _, state := range v.states {
 		if !slices.Contains(vip.States(), vip.State(state)) {
@@ -132,7 +138,7 @@ func (v *vips) ask(ctx context.Context) (vip.Table, error) {
 		query.Set("state", strings.Join(v.states, ","))
 	}
 	var table vip.Table
-	if err := askSyncer(ctx, v.http, "vips", query, maxTable, &table); err != nil {
+	if err := v.port.ask(ctx, "vips", query, maxTable, &table); err != nil {
 		return vip.Table{}, err
 	}
 	slices.SortStableFunc(table.Hosts, func(a, b vip.Row) int {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net/http"
 	"strings"
@@ -43,7 +44,9 @@ func TestHTTPAuthorization(t *testing.T) {
 		}
 	}
 	mesh := newAuthority(t)
-	mesh.server("server")
+	// As the chart's certificate: of no address that kubectl port-forward gives.
+	const name = "meshvm-syncer.meshvm.svc"
+	mesh.issue("server", &x509.Certificate{DNSNames: []string{name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 	address := programs.FreeAddress(t)
 	syncer := programs.Start(t, programs.Syncer, "--manifests", t.TempDir(), "--kubeconfig", plane.Kubeconfig(), "--http-authorization", "kubernetes",
 		"--listen", programs.FreeAddress(t), "--http-listen", address, "--client-ca-file", mesh.file("root-cert"),
@@ -80,6 +83,24 @@ func TestHTTPAuthorization(t *testing.T) {
 			body, err := io.ReadAll(response.Body)
 			if err != nil || response.StatusCode != test.code || !strings.Contains(string(body), test.want) {
 				t.Errorf("%d %s (%v), want %d with %s", response.StatusCode, body, err, test.code, test.want)
+			}
+		})
+	}
+	for _, test := range []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"meshvmctl lookup", []string{"lookup", "x.example.com", "--tls-ca-file", mesh.file("root-cert"), "--tls-server-name", name}, 1, "passed"},
+		{"meshvmctl vips", []string{"vips", "--tls-ca-file", mesh.file("root-cert"), "--tls-server-name", name}, 1, "no such host"},
+		{"another name", []string{"lookup", "x.example.com", "--tls-ca-file", mesh.file("root-cert")}, 3, "cannot validate certificate for 127.0.0.1"},
+		{"not trusted", []string{"vips", "--tls-server-name", name}, 3, "certificate signed by unknown authority"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			process := programs.Start(t, programs.Operator, append(test.args, "--http", "https://"+address)...)
+			if code, said := process.Wait(t), process.Output(); code != test.code || !strings.Contains(said, test.want) {
+				t.Errorf("got exit code %d and %q, want %d and %q", code, said, test.code, test.want)
 			}
 		})
 	}
