@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -23,9 +25,9 @@ type exporting struct {
 
 func (e *exporting) declare(flags *pflag.FlagSet) {
 	flags.SortFlags = false
-	flags.StringVar(&e.format, "format", "hosts", "`FORMAT` to write: hosts, as in /etc/hosts, or json")
+	flags.StringVar(&e.format, "format", "hosts", "`FORMAT` to write: hosts, to be appended to /etc/hosts, or json")
 	flags.StringVar(&e.snapshot, "snapshot", defaultSnapshot, "`FILE` that CoreDNS keeps the VM's names in")
-	flags.StringVar(&e.out, "out", "", "`FILE` to write, whole or not at all (default standard output)")
+	flags.StringVar(&e.out, "out", "", "`FILE` to write, whole or not at all; one that export did not write is left (default standard output)")
 }
 
 const exportUsage = `meshvmctl export writes the names that this VM answers for the mesh, and their addresses, for a way to resolve
@@ -93,7 +95,31 @@ func (e *exporting) run(stdout io.Writer) error {
 	if e.out == "" {
 		return write(stdout)
 	}
+	if err := checkReplaced(e.out); err != nil {
+		return err
+	}
 	return replaceFile(e.out, write)
+}
+
+// checkReplaced refuses to replace a file that export did not write: /etc/hosts has the machine's own names.
+func checkReplaced(path string) error {
+	there, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer there.Close()
+	begin := make([]byte, max(len(exportedHosts), len(exportedJSON)))
+	n, err := io.ReadFull(there, begin)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	if text := string(begin[:n]); text != "" && !strings.HasPrefix(text, exportedHosts) && !strings.HasPrefix(text, exportedJSON) {
+		return fmt.Errorf("--out %s: the file is there, and export did not write it: append to it, or take another", path)
+	}
+	return nil
 }
 
 // replaceFile writes a file beside another, and puts it in its place once it is whole.

@@ -69,18 +69,32 @@ func recordedAddresses(set *mirror.RRset) []string {
 	return addresses
 }
 
+// How files begin that export wrote.
+const (
+	exportedHosts = "# Names of the mesh"
+	exportedJSON  = "{\n  \"namespace\": "
+)
+
+// isOfTheMachine is whether a hosts file would take a name from the machine that only the mesh's DNS server should give, and that
+// resolvers ask the hosts file for first: localhost, and names without a dot.
+func isOfTheMachine(name string) bool {
+	return !strings.Contains(name, ".") || strings.HasSuffix(name, ".localhost")
+}
+
 // writeHosts writes names as hosts(5) has them.
 func writeHosts(to io.Writer, copied *mirror.Mirror, names []exportedName) error {
 	state := copied.State()
 	var text strings.Builder
-	fmt.Fprintf(&text, "# Names of the mesh as namespace %s sees them, current at %s: meshvmctl export.\n# It is of that moment: a hosts file follows nothing.\n",
-		cmp.Or(state.View(), "(none)"), copied.ConfirmedAt().UTC().Format(time.RFC3339))
+	fmt.Fprintf(&text, "%s as namespace %s sees them, current at %s: meshvmctl export.\n# It is of that moment: a hosts file follows nothing. Append it to the machine's own: localhost is not in it.\n",
+		exportedHosts, cmp.Or(state.View(), "(none)"), copied.ConfirmedAt().UTC().Format(time.RFC3339))
 	for _, name := range names {
 		switch {
 		case name.Alias != "":
 			fmt.Fprintf(&text, "# %s is another name of %s: a hosts file has no aliases\n", name.Name, name.Alias)
 		case len(name.Addresses) == 0:
 			fmt.Fprintf(&text, "# %s has no address\n", name.Name)
+		case isOfTheMachine(name.Name):
+			fmt.Fprintf(&text, "# %s is %s: left to the machine\n", name.Name, strings.Join(name.Addresses, " "))
 		case name.Wildcard:
 			fmt.Fprintf(&text, "# %s is %s: a hosts file has no wildcards\n", name.Name, strings.Join(name.Addresses, " "))
 		default:

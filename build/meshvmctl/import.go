@@ -69,9 +69,9 @@ func runImport(_ context.Context, args []string, stdout, stderr io.Writer) int {
 			return exitUnreachable
 		}
 	}
-	found.resolveAliases()
+	found.finish()
 	for _, left := range found.left {
-		fmt.Fprintf(stderr, "%s\n", left)
+		fmt.Fprintf(stderr, "%s\n", left.said)
 	}
 	if err := found.write(stdout, i.namespace, i.exportTo); err != nil {
 		fmt.Fprintf(stderr, "meshvmctl import: %v\n", err)
@@ -95,7 +95,19 @@ func (i *importing) check() error {
 	case len(validation.IsDNS1123Subdomain(strings.TrimSuffix(i.clusterDomain, "."))) > 0:
 		return fmt.Errorf("--cluster-domain is %q: want a DNS zone", i.clusterDomain)
 	}
+	seen := map[string]bool{}
 	for _, namespace := range i.exportTo {
+		own := namespace
+		if namespace == "." {
+			own = i.namespace
+		}
+		switch {
+		case seen[own]:
+			return fmt.Errorf("--export-to has namespace %s twice", own)
+		case len(i.exportTo) > 1 && (namespace == "*" || namespace == "~"):
+			return fmt.Errorf("--export-to has %s beside others: it is everybody, or nobody", namespace)
+		}
+		seen[own] = true
 		if !slices.Contains([]string{".", "*", "~"}, namespace) && len(validation.IsDNS1123Label(namespace)) > 0 {
 			return fmt.Errorf("--export-to has %q: want names of namespaces, ., * or ~", namespace)
 		}

@@ -57,17 +57,32 @@ func TestImport(t *testing.T) {
 		{name: "strict", content: "192.0.2.1 db.example.com db\n", args: []string{"--strict"}, want: map[string]string{"db.example.com": "192.0.2.1"}, left: []string{"no full name"}, code: 1},
 		{name: "names that look alike as objects", content: "192.0.2.1 a-b.example.com a.b.example.com " + long + "\n",
 			want: map[string]string{"a-b.example.com": "192.0.2.1", "a.b.example.com": "192.0.2.1", long: "192.0.2.1"}},
-		{name: "dnsmasq, a domain", format: "dnsmasq", content: "domain-needed\naddress=/apps.example.com/192.0.2.2 # and below\n",
+		{name: "dnsmasq, a domain", format: "dnsmasq", content: "domain-needed\naddress=/apps.example.com/192.0.2.2 # and below\nno-hosts\n",
 			want: map[string]string{"apps.example.com": "192.0.2.2", "*.apps.example.com": "192.0.2.2"}},
-		{name: "dnsmasq, a wildcard, several domains", format: "dnsmasq", content: "address=/*.a.example.com/.b.example.com/192.0.2.2\n",
+		{name: "dnsmasq, a wildcard, several domains", format: "dnsmasq", content: "address=/*.a.example.com/.b.example.com/192.0.2.2\nno-hosts\n",
 			want: map[string]string{"*.a.example.com": "192.0.2.2", "b.example.com": "192.0.2.2", "*.b.example.com": "192.0.2.2"}},
-		{name: "dnsmasq, a host", format: "dnsmasq", content: "host-record=db.example.com,db,192.0.2.3,2001:db8::3,300\n",
+		{name: "dnsmasq, a host", format: "dnsmasq", content: "host-record=db.example.com,db,192.0.2.3,2001:db8::3,300\nno-hosts\n",
 			want: map[string]string{"db.example.com": "192.0.2.3 2001:db8::3"}, left: []string{`"db" is no full name`}},
-		{name: "dnsmasq, aliases of aliases", format: "dnsmasq", content: "cname=c.example.com,b.example.com\ncname=b.example.com,a.example.com,60\nhost-record=a.example.com,192.0.2.4\ncname=x.example.com,y.example.net\n",
+		{name: "dnsmasq, aliases of aliases", format: "dnsmasq", content: "cname=c.example.com,b.example.com\ncname=b.example.com,a.example.com,60\nhost-record=a.example.com,192.0.2.4\ncname=x.example.com,y.example.net\nno-hosts\n",
 			want: map[string]string{"a.example.com": "192.0.2.4", "b.example.com": "192.0.2.4", "c.example.com": "192.0.2.4"}, left: []string{`:4: left out: "x.example.com" stands for "y.example.net"`}},
-		{name: "dnsmasq, what is not of names", format: "dnsmasq", content: "address=/#/192.0.2.1\naddress=/ads.example.com/\naddress=192.0.2.1\nserver=/cluster.local/10.96.0.10\nconf-dir=/etc/dnsmasq.d\ntxt-record=a.example.com,b\ncname=a.example.com\nhost-record=192.0.2.1\naddress=/a.example.com/192.0.2.1\n",
+		{name: "dnsmasq, what is not of names", format: "dnsmasq", content: "address=/#/192.0.2.1\naddress=/ads.example.com/\naddress=192.0.2.1\nserver=/cluster.local/10.96.0.10\nconf-dir=/etc/dnsmasq.d\ntxt-record=a.example.com,b\ncname=a.example.com\nhost-record=192.0.2.1\naddress=/a.example.com/192.0.2.1\nno-hosts\n",
 			want: map[string]string{"a.example.com": "192.0.2.1", "*.a.example.com": "192.0.2.1"},
 			left: []string{":1: left out: address=/#/192.0.2.1 is of every name", ":2: left out: address=/ads.example.com/ says that there is nothing", ":3: left out: address=192.0.2.1: want", ":4: left out: server", ":5: left out: conf-dir is in other files", ":6: left out: txt-record", ":7: left out:", ":8: left out: host-record"}},
+		{name: "hosts that Istio refuses", content: "192.0.2.1 " + strings.Repeat("a", 64) + ".example.com db.example.123 192.0.2.9\n192.0.2.1 good.example.com\n",
+			want: map[string]string{"good.example.com": "192.0.2.1"}, left: []string{"aaa.example.com\" cannot", "db.example.123\" cannot", "192.0.2.9\" cannot"}},
+		{name: "dnsmasq, what overrides a domain", format: "dnsmasq", content: "no-hosts\naddress=/apps.example.com/192.0.2.2\nhost-record=apps.example.com,192.0.2.3\naddress=/over.example.com/192.0.2.99\ncname=over.example.com,apps.example.com\n",
+			want: map[string]string{"apps.example.com": "192.0.2.3", "*.apps.example.com": "192.0.2.2", "over.example.com": "192.0.2.3", "*.over.example.com": "192.0.2.99"}},
+		{name: "dnsmasq, two addresses of a family", format: "dnsmasq", content: "no-hosts\nhost-record=two.example.com,192.0.2.1,192.0.2.2\nhost-record=both.example.com,192.0.2.1\nhost-record=both.example.com,::ffff:192.0.2.2\n",
+			want: map[string]string{"two.example.com": "192.0.2.2", "both.example.com": "192.0.2.1 192.0.2.2"}},
+		{name: "dnsmasq, aliases of short names", format: "dnsmasq", content: "no-hosts\nhost-record=db,192.0.2.7\ncname=db.example.com,sql.example.com,db, 60\n",
+			want: map[string]string{"db.example.com": "192.0.2.7", "sql.example.com": "192.0.2.7"}, left: []string{`"db" is no full name`}},
+		{name: "dnsmasq, exceptions", format: "dnsmasq", content: "no-hosts\naddress=/example.com/192.0.2.10\naddress=/blocked.example.com/\naddress=/dev.example.com/127.0.0.1\nserver=/corp.example.com/198.51.100.1\nhost-record=a_b.example.com,192.0.2.1\naddress=/ads.example.net/\n",
+			want: map[string]string{"example.com": "192.0.2.10", "*.example.com": "192.0.2.10"},
+			left: []string{"blocked.example.com is answered as *.example.com now, with 192.0.2.10", "dev.example.com is answered as", "corp.example.com is answered as", "a_b.example.com is answered as", "cannot"}},
+		{name: "dnsmasq, servers", format: "dnsmasq", content: "no-hosts\nserver=198.51.100.1\nlocal=/lan.example.com/\nserver=/corp.example.com/198.51.100.1\naddress=/a.example.com/192.0.2.1\n",
+			want: map[string]string{"a.example.com": "192.0.2.1", "*.a.example.com": "192.0.2.1"}, left: []string{"is for all other names", "keeps names from other servers", "sends a domain to another server"}},
+		{name: "dnsmasq, names from elsewhere", format: "dnsmasq", content: "dhcp-host=11:22:33:44:55:66,printer.example.com,192.0.2.14\nexpand-hosts\nalias=192.0.2.1,192.0.2.2\naddn-hosts=/etc/more\naddress=/a.example.com/192.0.2.1\n",
+			want: map[string]string{"a.example.com": "192.0.2.1", "*.a.example.com": "192.0.2.1"}, left: []string{"dhcp-host", "expand-hosts", "alias", "import /etc/more with --format hosts", "/etc/hosts: left out"}},
 		{name: "nothing", content: "# nothing\n", code: 1},
 	}
 	for _, test := range tests {
@@ -117,17 +132,19 @@ func TestImportAndExportRefuse(t *testing.T) {
 		code int
 		want string
 	}{
-		"no file":               {[]string{"import"}, exitUsage, "no file"},
-		"an unknown format":     {[]string{"import", "--format", "bind", "-"}, exitUsage, "want hosts or dnsmasq"},
-		"no namespace":          {[]string{"import", "--namespace", "", "-"}, exitUsage, "--namespace"},
-		"no such namespace":     {[]string{"import", "--export-to", ".,A B", "-"}, exitUsage, "--export-to"},
-		"no zone":               {[]string{"import", "--cluster-domain", "a b", "-"}, exitUsage, "--cluster-domain"},
-		"no such file":          {[]string{"import", "/nowhere"}, exitUnreachable, "/nowhere"},
-		"export to what":        {[]string{"export", "--format", "bind"}, exitUsage, "want hosts or json"},
-		"export an argument":    {[]string{"export", "x"}, exitUsage, "unexpected argument"},
-		"export no snapshot":    {[]string{"export", "--snapshot", "/nowhere"}, exitUnreachable, "/nowhere"},
-		"export an empty name":  {[]string{"export", "--snapshot", ""}, exitUsage, "--snapshot is empty"},
-		"export what is broken": {[]string{"export", "--snapshot", broken}, exitUnreachable, broken + ": not a meshvm snapshot"},
+		"no file":                {[]string{"import"}, exitUsage, "no file"},
+		"an unknown format":      {[]string{"import", "--format", "bind", "-"}, exitUsage, "want hosts or dnsmasq"},
+		"no namespace":           {[]string{"import", "--namespace", "", "-"}, exitUsage, "--namespace"},
+		"no such namespace":      {[]string{"import", "--export-to", ".,A B", "-"}, exitUsage, "--export-to"},
+		"no zone":                {[]string{"import", "--cluster-domain", "a b", "-"}, exitUsage, "--cluster-domain"},
+		"no such file":           {[]string{"import", "/nowhere"}, exitUnreachable, "/nowhere"},
+		"export to all and some": {[]string{"import", "--export-to", "prod,*", "-"}, exitUsage, "--export-to has * beside others"},
+		"export to one twice":    {[]string{"import", "--namespace", "prod", "--export-to", ".,prod", "-"}, exitUsage, "--export-to has namespace prod twice"},
+		"export to what":         {[]string{"export", "--format", "bind"}, exitUsage, "want hosts or json"},
+		"export an argument":     {[]string{"export", "x"}, exitUsage, "unexpected argument"},
+		"export no snapshot":     {[]string{"export", "--snapshot", "/nowhere"}, exitUnreachable, "/nowhere"},
+		"export an empty name":   {[]string{"export", "--snapshot", ""}, exitUsage, "--snapshot is empty"},
+		"export what is broken":  {[]string{"export", "--snapshot", broken}, exitUnreachable, broken + ": not a meshvm snapshot"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
@@ -158,7 +175,7 @@ func FuzzImport(f *testing.F) {
 		if err := read(strings.NewReader(content), "file"); err != nil {
 			return // A line is too long.
 		}
-		found.resolveAliases()
+		found.finish()
 		names := map[string]bool{}
 		for host, addresses := range found.names {
 			name := entryName(host)
