@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the images: build.sh DIRECTORY VERSION. The same commit gives the same digests, wherever it is built.
+# Builds the images: build.sh DIRECTORY VERSION. The same commit and version, built by the same Go, give the same digests.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -9,6 +9,8 @@ version=$2
 : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || echo 0)}"
 export SOURCE_DATE_EPOCH
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+# What would change what the compiler makes.
+unset GOFLAGS GOEXPERIMENT GOAMD64 GOARM64
 
 parts=bin/image
 rm -rf "$parts"

@@ -162,11 +162,8 @@ func TestMigrateFromDnsmasq(t *testing.T) {
 			g.saved(t, "sql.example.net")
 		}
 	})
-	// An alias is a name with addresses now: dig prints dnsmasq's target, too.
-	for line := range strings.SplitSeq(strings.TrimSpace(said[1]), "\n") {
-		if line != "" && !strings.HasPrefix(line, "sql.example.net: dnsmasq says 192.0.2.21 db.example.net.") && !strings.HasPrefix(line, "sql.example.net: dnsmasq says 2001:db8::21 db.example.net.") {
-			t.Errorf("The comparison found a difference: %s", line)
-		}
+	if said[1] != "" {
+		t.Errorf("The comparison found differences:\n%s", said[1])
 	}
 }
 
