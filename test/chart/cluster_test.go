@@ -88,8 +88,14 @@ func (c *cluster) install(version, text string) {
 }
 
 func (c *cluster) uninstall(ctx context.Context, version string) error {
-	_, err := helm(ctx, c.t.TempDir(), version, "uninstall", release, "--namespace", namespace, "--kubeconfig", c.plane.Kubeconfig(), "--ignore-not-found")
-	return err
+	if _, err := helm(ctx, c.t.TempDir(), version, "uninstall", release, "--namespace", namespace, "--kubeconfig", c.plane.Kubeconfig(), "--ignore-not-found"); err != nil {
+		return err
+	}
+	// Helm keeps it: it may hold a certificate that is not the chart's.
+	if err := c.clients.CoreV1().Secrets(namespace).Delete(ctx, "meshvm-syncer-tls", metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		return err
+	}
+	return nil
 }
 
 // upgrade is helm upgrade of what was installed.

@@ -35,6 +35,9 @@ var matrix = []struct{ name, values string }{
 	{"monitored by pod with a token", "{http: {authorization: kubernetes}, metrics: {podMonitor: {enabled: true}, tokenSecret: {name: prometheus-token}}}"},
 	{"autoscaled", "{autoscaling: {enabled: true, minReplicas: 3, maxReplicas: 9}}"},
 	{"DNS in the cluster", "{inClusterDNS: {enabled: true, stubDomains: [example.com, example.org]}, watchers: [{namespace: default, serviceAccount: vm}, {namespace: default}]}"},
+	{"watchers of alike names", "{watchers: [{namespace: default, serviceAccount: all}, {namespace: default}]}"},
+	{"no limits", "{resources: null, extraEnv: [{name: GOMEMLIMIT, value: 1GiB}]}"},
+	{"a limit of one's own", "{extraEnv: [{name: GOMEMLIMIT, value: 1GiB}], identity: {tokenAudience: '123456789012'}, inClusterDNS: {enabled: true}}"},
 	{"whom the cluster has pods run as", "{podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}, inClusterDNS: {enabled: true}}"},
 	{"where pods run", `{priorityClassName: system-cluster-critical, nodeSelector: {kubernetes.io/os: linux}, tolerations: [{operator: Exists}],
   affinity: {nodeAffinity: {}}, podLabels: {a: b}, podAnnotations: {c: d}, commonLabels: {team: network}, extraArgs: [--identity-recheck=1m],
@@ -139,6 +142,16 @@ func TestInstall(t *testing.T) {
 			after := c.secret("meshvm-syncer-tls")
 			if string(before.Data["tls.crt"]) != string(after.Data["tls.crt"]) || string(before.Data["ca.crt"]) != string(after.Data["ca.crt"]) {
 				t.Error("An upgrade that changed no name exchanged the certificate")
+			}
+			// Whoever takes certificates over has put one into that very Secret.
+			c.upgrade(version, "{tls: {mode: secret}}")
+			if kept := c.secret("meshvm-syncer-tls"); string(kept.Data["tls.crt"]) != string(after.Data["tls.crt"]) {
+				t.Error("The certificate changed as tls.mode became secret")
+			}
+			c.upgrade(version, "")
+			c.upgrade(version, "{tls: {selfSigned: {certificateDays: 300}}}")
+			if renewed := c.secret("meshvm-syncer-tls"); string(renewed.Data["tls.crt"]) == string(after.Data["tls.crt"]) {
+				t.Error("certificateDays changed, and the certificate did not")
 			}
 			if err := c.uninstall(t.Context(), version); err != nil {
 				t.Fatal(err)

@@ -54,6 +54,9 @@ func TestBothHelmsRenderTheSame(t *testing.T) {
 				t.Fatalf("got %d objects of %s and %d of %s", len(rendered[0]), helms[0], len(rendered[1]), helms[1])
 			}
 			for i, one := range rendered[0] {
+				if before := rendered[0][max(0, i-1)]; i > 0 && before.GetKind() == one.GetKind() && before.GetNamespace() == one.GetNamespace() && before.GetName() == one.GetName() {
+					t.Errorf("%s %s is there twice", one.GetKind(), one.GetName())
+				}
 				other := rendered[1][i]
 				if one.GetKind() == "Secret" || one.GetName() == "meshvm-ca" {
 					continue
@@ -168,6 +171,10 @@ func TestRefused(t *testing.T) {
 		{"scaled by a share of nothing", "{autoscaling: {enabled: true}, resources: {requests: {cpu: null}}}", "resources.requests.cpu"},
 		{"DNS that nobody lets in", "{inClusterDNS: {enabled: true}, identity: {tokenReview: false, clientCA: {secret: a}}}", "identity.tokenReview"},
 		{"a flag that has a value", "{extraArgs: [--vip=allocate]}", "extraArgs has --vip=allocate"},
+		{"an authority that ends first", "{tls: {selfSigned: {authorityDays: 100}}}", "authorityDays is less than"},
+		{"a pod killed before it is told", "{preStopSeconds: 60}", "preStopSeconds is not less"},
+		{"no drain", "{podDisruptionBudget: {maxUnavailable: 0%}}", "no node could be drained"},
+		{"a flag that a role depends on", "{extraArgs: [--sidecar-scope]}", "extraArgs has --sidecar-scope"},
 		{"a flag that probes depend on", "{extraArgs: [--http-authorization=kubernetes]}", "extraArgs has --http-authorization"},
 		{"a flag that makes no sense", "{extraArgs: [--insecure]}", "extraArgs has --insecure"},
 		{"no account", "{serviceAccount: {create: false}}", "serviceAccount.name"},

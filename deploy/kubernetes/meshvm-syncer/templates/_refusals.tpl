@@ -40,14 +40,26 @@
 {{- if and $v.autoscaling.enabled (gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) -}}
 {{- fail "autoscaling.minReplicas is more than autoscaling.maxReplicas" -}}
 {{- end -}}
-{{- if and $v.autoscaling.enabled (not (dig "requests" "cpu" "" $v.resources)) -}}
+{{- if and $v.autoscaling.enabled (not (dig "requests" "cpu" "" ($v.resources | default dict))) -}}
 {{- fail "autoscaling is by a share of resources.requests.cpu, which is not set" -}}
 {{- end -}}
 {{- if and $v.inClusterDNS.enabled (not $v.identity.tokenReview) (ne $v.identity.tokenJWKS "cluster") -}}
 {{- fail "inClusterDNS shows the syncer a token of this cluster: set identity.tokenReview, or identity.tokenJWKS to cluster" -}}
 {{- end -}}
+{{- if and (eq $v.tls.mode "self-signed") (lt (int $v.tls.selfSigned.authorityDays) (int $v.tls.selfSigned.certificateDays)) -}}
+{{- fail "tls.selfSigned.authorityDays is less than .certificateDays: the authority would end before what it signs" -}}
+{{- end -}}
+{{- if ge (int $v.preStopSeconds) (int $v.terminationGracePeriodSeconds) -}}
+{{- fail "preStopSeconds is not less than terminationGracePeriodSeconds: a syncer would be killed before it is told to end" -}}
+{{- end -}}
+{{- if regexMatch "^0+%$" (toString $v.podDisruptionBudget.maxUnavailable) -}}
+{{- fail "podDisruptionBudget.maxUnavailable is 0%: no node could be drained" -}}
+{{- end -}}
+{{- if regexMatch "^[0-9]" (include "meshvm.fullname" .) -}}
+{{- fail (printf "%s begins with a digit, which no Service may: set fullnameOverride" (include "meshvm.fullname" .)) -}}
+{{- end -}}
 {{- range $flag := $v.extraArgs -}}
-{{- if regexMatch "^--(kubeconfig|manifests|insecure|listen|http-listen|http-authorization|tls-[a-z-]+|vip|vip-namespace|vip-state-file)(=|$)" $flag -}}
+{{- if regexMatch "^--(kubeconfig|manifests|insecure|listen|http-listen|http-authorization|istio-mesh-config|sidecar-scope|tls-[a-z-]+|vip|vip-namespace|vip-state-file)(=|$)" $flag -}}
 {{- fail (printf "extraArgs has %s, which other objects of the chart depend on: there is a value for it, or it has no meaning in a cluster" $flag) -}}
 {{- end -}}
 {{- end -}}
